@@ -1,0 +1,3 @@
+"""Should batch normalisation come before or after the activation? The library of the study."""
+
+__version__ = "0.1.0"
