@@ -124,6 +124,7 @@ class Estimate:
     t_p: float
     wilcoxon_p: float
     tost_p: float
+    outside_p: float
     g_av: float
     g_low: float
     g_high: float

@@ -1,0 +1,268 @@
+"""The grammar: a verdict in, sentences out. Every sentence about results is made here.
+
+Numbers are printed with as many digits as it takes to show on which side of zero, of the margin
+and of the 5 % level they lie, so that no sentence contradicts its own numbers by rounding.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bnorder.claims import VERDICTS, Claim, Estimate, Note, Verdict
+from bnorder.estimates import smallest_p
+from bnorder.language import ENGLISH, Language
+
+MINUS = "\u2212"
+LEVEL = 0.05
+STABLE = 0.8
+
+
+def number(value: float, avoid: Sequence[float] = (0.0,), least: int = 2, most: int = 8) -> str:
+    """A number that keeps clear of each point in `avoid` that it does not equal."""
+    digits = least
+    while digits < most and any(round(value, digits) == a != value for a in avoid):
+        digits += 1
+    text = f"{value:.{digits}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("-", MINUS)
+
+
+def p_value(p: float) -> str:
+    """With its relation, as in `= .004` or `< .0001`; never rounded onto the 5 % level."""
+    if p >= 0.9995:
+        return "= 1"
+    if p < 0.0001:
+        return "< .0001"
+    digits = number(p, avoid=(LEVEL,), least=3) if p >= 0.001 else f"{p:.4f}"
+    return "= " + digits.lstrip("0")
+
+
+class Writer:
+    """Sentences in one language."""
+
+    def __init__(self, language: Language = ENGLISH) -> None:
+        self.language = language
+
+    def say(self, key: str, **fields: object) -> str:
+        return self.language.templates[key].format(**fields)
+
+    def amount(self, value: float, e: Estimate, *, sign: bool = False) -> str:
+        """A value of this part's measure with its unit."""
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        text = self._localise(number(value, points))
+        plus = "+" if sign and value > 0 else ""
+        return f"{plus}{text}{self.language.units[e.unit]}"
+
+    def _localise(self, text: str) -> str:
+        return text.replace(".", self.language.decimal)
+
+    def measure(self, e: Estimate) -> str:
+        return self.language.measures.get(e.measure, e.measure)
+
+    # --- one part -----------------------------------------------------------------------------
+
+    def statement(self, claim: Claim, e: Estimate) -> str:
+        """What a part's numbers say, by its own verdict."""
+        kind = "two_sided" if claim.two_sided else claim.type
+        return self.say(
+            f"{kind}.{e.verdict}",
+            measure=self.measure(e),
+            mean=self.amount(e.mean, e, sign=True),
+            effect=self.amount(abs(e.mean), e),
+            margin=self.plain(e.margin) + self.language.units[e.unit],
+            threshold=self.plain(e.threshold) + (" %" if e.unit == "pp" else ""),
+        )
+
+    def plain(self, value: float | None) -> str:
+        """A margin or threshold as its author wrote it."""
+        return "" if value is None else self._localise(f"{value:g}".replace("-", MINUS))
+
+    def numbers(self, claim: Claim, e: Estimate, v: Verdict | None = None) -> str:
+        """Interval, test and seeds; with `v` also the p-value after Holm."""
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        items = [
+            self.say(
+                "numbers",
+                low=self._localise(number(e.ci_low, points)),
+                high=self._localise(number(e.ci_high, points)),
+            ),
+            *self.tests(claim, e),
+        ]
+        if v is not None:
+            items.append(self.say("holm", p=p_value(v.p_adjusted)))
+        items.append(self.say("seeds", n=e.n))
+        return self.language.templates["semicolon"].join(items)
+
+    def tests(self, claim: Claim, e: Estimate) -> list[str]:
+        """The tests that the part's verdict rests on."""
+        if claim.type == "equivalence":
+            if e.verdict == "contradicted":
+                return [self.say("beyond", p=p_value(e.outside_p))]
+            return [self.say("tost", p=p_value(e.tost_p))]
+        named = [self.say("sign_flip", p=p_value(e.p))]
+        if e.verdict == "negligible":
+            named.append(self.say("tost", p=p_value(e.tost_p)))
+        return named
+
+    def part(self, claim: Claim, e: Estimate) -> str:
+        name = e.name[:1].upper() + e.name[1:]
+        return self.say(
+            "part", name=name, statement=self.statement(claim, e), numbers=self.numbers(claim, e)
+        )
+
+    # --- a verdict ----------------------------------------------------------------------------
+
+    def text(self, v: Verdict) -> str:
+        """The verdict in full: what, how much, by which test, and what more it would take."""
+        if v.verdict == "not tested":
+            return self.say("not_tested", reason=v.reason.rstrip("."))
+        sentences = [self._one(v) if len(v.estimates) == 1 else self._all(v)]
+        if all(e.sd == 0 for e in v.estimates):
+            sentences.append(self.say("constant"))
+        if v.too_small:
+            sentences.append(self._too_small(v))
+        if v.verdict == "inconclusive":
+            sentences += self._outlook(v)
+        if v.checks_disagree:
+            checks = self.language.templates["semicolon"].join(v.checks_disagree)
+            sentences.append(self.say("disagree", checks=checks))
+        return " ".join(sentences)
+
+    def _one(self, v: Verdict) -> str:
+        e = v.estimates[0]
+        return self.say(
+            "one",
+            verdict=self.language.verdicts[v.verdict],
+            statement=self.statement(v.claim, e),
+            numbers=self.numbers(v.claim, e, v),
+        )
+
+    def _all(self, v: Verdict) -> str:
+        together = self.say("together", p=p_value(v.p))
+        holm = self.say("holm", p=p_value(v.p_adjusted))
+        return self.say(
+            "all",
+            verdict=self.language.verdicts[v.verdict],
+            count=len(v.estimates),
+            numbers=self.language.templates["semicolon"].join([together, holm]),
+            parts=" ".join(self.part(v.claim, e) for e in v.estimates),
+        )
+
+    def _too_small(self, v: Verdict) -> str:
+        if len(v.estimates) > 1:
+            return self.say("too_small_all")
+        e = v.estimates[0]
+        margin = self.plain(e.margin) + self.language.units[e.unit]
+        return self.say("too_small", margin=margin, tost=self.say("tost", p=p_value(e.tost_p)))
+
+    def _outlook(self, v: Verdict) -> list[str]:
+        """What n seeds could have found, and how many would settle it: of the hardest part."""
+        open_parts = [e for e in v.estimates if e.verdict == "inconclusive"]
+        if not open_parts:
+            return []
+        hardest = max(open_parts, key=lambda e: e.seeds_to_settle or math.inf)
+        found = hardest.smallest_detectable
+        if math.isnan(found):
+            first = self.say("undetectable", n=hardest.n)
+        else:
+            key = "detectable_margin" if v.claim.type == "equivalence" else "detectable"
+            first = self.say(key, n=hardest.n, detectable=self.amount(found, hardest))
+        if hardest.seeds_to_settle is None:
+            return [first, self.say("unsettled")]
+        return [first, self.say("settle", seeds=hardest.seeds_to_settle)]
+
+    def short(self, v: Verdict) -> str:
+        """A few words for a table cell."""
+        if not v.estimates:
+            return v.reason
+        if len(v.estimates) > 1:
+            return self.say("short_parts", parts=len(v.estimates), p=p_value(v.p))
+        e = v.estimates[0]
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        return self.say(
+            "short",
+            mean=self.amount(e.mean, e, sign=True).replace(" percentage points", " pp"),
+            low=self._localise(number(e.ci_low, points)),
+            high=self._localise(number(e.ci_high, points)),
+            test=self.tests(v.claim, e)[0],
+        )
+
+    # --- the study ----------------------------------------------------------------------------
+
+    def answer(self, verdicts: Sequence[Verdict], headline: str | None) -> list[str]:
+        """The answer in a paragraph: the headline claim, then the count of verdicts."""
+        first = next((v for v in verdicts if v.claim.id == headline), None)
+        if first is None:
+            opening = self.say("headline_none")
+        else:
+            opening = self.say(
+                "headline",
+                sentence=first.claim.sentence,
+                who=first.claim.who,
+                text=self.text(first),
+            )
+        return [opening, self._tally(verdicts)]
+
+    def _tally(self, verdicts: Sequence[Verdict]) -> str:
+        groups = {w: [v.claim.id for v in verdicts if v.verdict == w] for w in VERDICTS}
+        items = [
+            self.say(
+                "tally_item",
+                n=len(ids),
+                word=self.language.verdicts[word].lower(),
+                ids=self.language.templates["comma"].join(ids),
+            )
+            for word, ids in groups.items()
+            if ids
+        ]
+        return self.say("tally", count=len(verdicts), listed=self.join(items))
+
+    def join(self, items: Sequence[str]) -> str:
+        head, last = list(items[:-1]), items[-1]
+        comma, conjunction = (self.language.templates[k] for k in ("comma", "and"))
+        return conjunction.join([comma.join(head), last]) if head else last
+
+    def caveats(
+        self,
+        verdicts: Sequence[Verdict],
+        counts: Mapping[str, int],
+        n_seeds: int,
+        notes: Sequence[Note] = (),
+    ) -> list[str]:
+        """What a reader must know before trusting the verdicts.
+
+        counts: expected, present and diverged runs, and runs missing.
+        """
+        found = []
+        if counts["missing"]:
+            found.append(
+                self.say("caveat_missing", n=counts["missing"], expected=counts["expected"])
+            )
+        if counts["diverged"]:
+            found.append(
+                self.say("caveat_diverged", n=counts["diverged"], present=counts["present"])
+            )
+        found += self._too_few_seeds(verdicts, n_seeds)
+        comma = self.language.templates["comma"]
+        doubted = [v.claim.id for v in verdicts if v.checks_disagree]
+        if doubted:
+            found.append(self.say("caveat_checks", ids=comma.join(doubted)))
+        shaky = [
+            v.claim.id for v in verdicts if v.stability and v.stability.shares[v.verdict] < STABLE
+        ]
+        if shaky:
+            found.append(self.say("caveat_unstable", ids=comma.join(shaky)))
+        found += [self.say("caveat_note", date=n.date, claim=n.claim, text=n.text) for n in notes]
+        return found
+
+    def _too_few_seeds(self, verdicts: Sequence[Verdict], n_seeds: int) -> list[str]:
+        if n_seeds < 1:
+            return []
+        least = smallest_p(n_seeds)
+        if least >= LEVEL:
+            return [self.say("caveat_seeds", n=n_seeds, p=p_value(least).removeprefix("= "))]
+        found = []
+        for family in dict.fromkeys(v.claim.family for v in verdicts):
+            m = sum(v.claim.family == family and v.verdict != "not tested" for v in verdicts)
+            if m * least >= LEVEL:
+                found.append(self.say("caveat_family", family=family, m=m, n=n_seeds))
+        return found
