@@ -1,0 +1,169 @@
+"""What the Snakefile asks before a job runs: which study, with which settings, on what machine."""
+
+import ctypes
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from bnorder.errors import UserError, exit_cleanly
+from bnorder.study import Study, load_study, study_schema
+
+# Settings of the workflow itself; every other key of `--config` overrides the study.
+SETTINGS = ("study", "allow_missing", "gpu")
+
+# One library a row, under the names that Linux and macOS give it; WeasyPrint loads the same ones.
+PDF_LIBRARIES = (
+    ("libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0.0.dylib"),
+    ("libpangoft2-1.0.so.0", "libpangoft2-1.0.dylib", "libpangoft2-1.0.0.dylib"),
+    ("libharfbuzz-subset.so.0", "libharfbuzz-subset.dylib", "libharfbuzz-subset.0.dylib"),
+)
+BREW_FOLDERS = ("/opt/homebrew/lib", "/usr/local/lib")
+
+T = TypeVar("T")
+
+
+def or_exit(action: Callable[[], T]) -> T:
+    """What `action` returns; a user's mistake ends the program with its one line and status 2."""
+    results: list[T] = []
+    exit_cleanly(lambda: results.append(action()))
+    return results[0]
+
+
+def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], Study]:
+    """The study file, the overrides and the study that a Snakemake configuration asks for.
+
+    Raises UserError for a study that cannot be read or that the schema does not allow.
+    """
+    path = study_path(str(config.get("study", "quick")))
+    overrides = study_overrides(config)
+    return path, overrides, load_study(path, overrides)
+
+
+def study_path(study: str) -> Path:
+    """`article` is studies/article.yaml; anything with a slash or `.yaml` is a path.
+
+    A file has one spelling, relative where it can be, lest another one looks like a change.
+    """
+    if "/" not in study and not study.endswith((".yaml", ".yml")):
+        return Path("studies", f"{study}.yaml")
+    path = Path(study).absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def study_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's keys in a Snakemake configuration, as the types that the schema names.
+
+    Snakemake leaves `depths=[2,5]` as strings and `depths=2` as a number; both are lists here.
+    """
+    keys = study_schema()["properties"]
+    types = keys["recipe"]["properties"] | keys
+    return {
+        key: _typed(value, types.get(key, {}))
+        for key, value in sorted(config.items())
+        if key not in SETTINGS
+    }
+
+
+def set_options(overrides: Mapping[str, Any]) -> list[str]:
+    """The overrides as options of scripts/study.py; YAML, since JSON's 1e-05 is text to YAML."""
+    return [f"--set={key}={_one_line_yaml(value)}" for key, value in overrides.items()]
+
+
+def _one_line_yaml(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    return text.removesuffix("...\n").strip()
+
+
+def setting(config: Mapping[str, Any], name: str, default: int = 0) -> int:
+    """A whole-number or true/false setting of the workflow; raises UserError for another value."""
+    value = _typed(_typed(config.get(name, default), {"type": "boolean"}), {"type": "integer"})
+    if not isinstance(value, int) or value < 0:
+        raise UserError(f"{name} is {value!r}; expected 0, 1 (or true, false) or a count")
+    return int(value)
+
+
+def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """`value`, or what its text means where the schema wants a number, a list or a mapping."""
+    kind = schema.get("type")
+    if "anyOf" in schema:  # a count or a list
+        listed = isinstance(value, list) or (isinstance(value, str) and "," in value)
+        return _typed(value, schema["anyOf"][1 if listed else 0])
+    if kind == "array":
+        items = value.strip("[] ").split(",") if isinstance(value, str) else value
+        items = items if isinstance(items, list) else [items]
+        return [_typed(item, schema["items"]) for item in items if item != ""]
+    if kind == "object" and isinstance(value, (str, dict)):
+        return _typed_mapping(value, schema)
+    if kind == "string" and isinstance(value, (int, float)):
+        return str(value)
+    return _scalar(value) if isinstance(value, str) and kind != "string" else value
+
+
+def _typed_mapping(value: str | dict[str, Any], schema: Mapping[str, Any]) -> Any:
+    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    if not isinstance(parsed, dict):
+        return parsed
+    keys = schema.get("properties") or study_schema()["properties"]["recipe"]["properties"]
+    return {
+        key: _typed_mapping(item, {}) if isinstance(item, dict) else _typed(item, keys.get(key, {}))
+        for key, item in parsed.items()
+    }
+
+
+def _scalar(text: str) -> Any:
+    text = text.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def missing_pdf_libraries() -> list[str]:
+    """Native libraries that the PDF needs and the dynamic linker does not find here."""
+    return [names[0].split(".so")[0] for names in PDF_LIBRARIES if not _loads(names)]
+
+
+def _loads(names: Iterable[str]) -> bool:
+    folders = ("", *(f"{folder}/" for folder in BREW_FOLDERS if sys.platform == "darwin"))
+    for name in (f"{folder}{name}" for folder in folders for name in names):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def require_pdf_libraries() -> None:
+    """Raise UserError with the command that installs them when the PDF's libraries are missing."""
+    missing = missing_pdf_libraries()
+    if missing:
+        raise UserError(
+            f"the PDF report needs {', '.join(missing)}, not found on this machine; install with "
+            f"`{_install_command()}`, then rerun"
+        )
+
+
+def _install_command() -> str:
+    if os.environ.get("CONDA_PREFIX"):
+        return "conda install -c conda-forge pango harfbuzz"
+    if sys.platform == "darwin":
+        return "brew install pango"
+    return "sudo apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
+
+
+def cuda_devices(folder: Path = Path("/dev")) -> int:
+    """How many CUDA devices this machine lets us see, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len([p for p in folder.glob("nvidia*") if re.fullmatch(r"nvidia\d+", p.name)])

@@ -1,0 +1,25 @@
+# Tables in, verdicts out. The claims are an input: a changed claim is judged anew, on old runs.
+rule analyse:
+    input:
+        study=rules.study.output.study,
+        runs=rules.collect.output.runs,
+        curves=rules.collect.output.curves,
+        claims=STUDY.claims,
+    output:
+        verdicts=f"{RESULTS}/analysis/verdicts.json",
+    log:
+        f"{RESULTS}/logs/analyse.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/analyse.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=LIBRARY,
+        folder=lambda wildcards, output: str(Path(output.verdicts).parent),
+    shell:
+        "python scripts/analyse.py --study {input.study:q} --runs {input.runs:q} "
+        "--curves {input.curves:q} --claims {input.claims:q} --out {params.folder:q} "
+        "> {log:q} 2>&1"

@@ -1,0 +1,56 @@
+# The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
+# torch, no network, nothing read but the study, the claims and the library's source.
+from bnorder.records import code_hash, source_hash
+from bnorder.study import dataset_slug
+from bnorder.workflow import configured_study, cuda_devices, or_exit, set_options, setting
+
+TEMPLATE_SUFFIXES = (".html", ".css", ".js", ".jinja", ".j2", ".mplstyle", ".svg")
+
+STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
+ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
+GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, cuda_devices())))
+
+SET_OVERRIDES = set_options(OVERRIDES)
+
+RESULTS = f"results/{STUDY.name}"
+DATASETS = {dataset_slug(dataset): dataset for dataset in STUDY.datasets}
+JOBS = {job.name: job for job in STUDY.jobs()}
+RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
+# Digests of source without its comments: a rule re-runs when the code behind it changes. What
+# follows training takes seconds, so any change of the library redoes it; no list to keep.
+LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
+DATA_SOURCE = source_hash([Path("bnorder/data.py")])
+TEMPLATES = sorted(str(p) for p in Path("report").rglob("*") if p.suffix in TEMPLATE_SUFFIXES)
+REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
+
+
+wildcard_constraints:
+    dataset=r"[A-Za-z0-9_]+",
+    job=r"[A-Za-z0-9_.-]+\.s\d+-\d+(\.[0-9a-f]{8})?",
+
+
+def uses_conda():
+    methods = workflow.deployment_settings.deployment_method
+    return any(method.name == "CONDA" for method in methods)
+
+
+def slug_of(job):
+    return dataset_slug(JOBS[job].arm.dataset)
+
+
+def recorded(records):
+    """The records that there are, where `allow_missing=1` makes do with them; else all."""
+    return [r for r in records if Path(r).exists()] if ALLOW_MISSING else records
+
+
+def closing_words():
+    found = [f"  {report}" for report in REPORTS if Path(report).exists()]
+    return "\n".join([f"Study {STUDY.name} is done. Open the report:", *found]) if found else ""
+
+
+def failure_words():
+    return (
+        f"Study {STUDY.name} is not finished: see the failed jobs above; their logs lie under "
+        f"{RESULTS}/logs/.\nThe same command goes on from what is finished. For a report that "
+        "says what is missing, add `--config allow_missing=1` (`make report ALLOW_MISSING=1`)."
+    )

@@ -1,0 +1,48 @@
+# The effective study, and each data set as one file of uint8 tensors with its checksum beside it.
+localrules:
+    study,
+    data,
+
+
+rule study:
+    input:
+        study=str(STUDY_FILE),
+    output:
+        study=f"{RESULTS}/study.yaml",
+    log:
+        f"{RESULTS}/logs/study.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/study.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        effective=STUDY.as_yaml(),
+        overrides=SET_OVERRIDES,
+    shell:
+        "python scripts/study.py --study {input.study:q} {params.overrides:q} "
+        "--out {output.study:q} > {log:q} 2>&1"
+
+
+rule data:
+    output:
+        data="results/data/{dataset}.pt",
+        checksum="results/data/{dataset}.json",
+    log:
+        "results/data/logs/{dataset}.log",
+    benchmark:
+        "results/data/benchmarks/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        dataset=lambda wildcards: DATASETS[wildcards.dataset],
+        code=DATA_SOURCE,
+        folders=[f"--data-dir={folder}" for folder in STUDY.data_dirs],
+    shell:
+        "python scripts/data.py --dataset {params.dataset:q} {params.folders:q} "
+        "--out {output.data:q} > {log:q} 2>&1"

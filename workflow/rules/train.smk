@@ -1,0 +1,67 @@
+# One job a few seeds of one arm. What re-trains it: the arm's part of the study, the source that
+# decides numbers, the data's checksum. What does not: titles, thresholds, comments, templates.
+#
+# Its study is the user's file and not results/<study>/study.yaml: behind a job that has to run,
+# Snakemake asks no `ancient` dependant whether its params have changed, so a new title would hide
+# a new network. The data are `ancient` too, but for the small checksum that speaks for them.
+rule train:
+    input:
+        study=ancient(str(STUDY_FILE)),
+        data=lambda wildcards: ancient(f"results/data/{slug_of(wildcards.job)}.pt"),
+        checksum=lambda wildcards: f"results/data/{slug_of(wildcards.job)}.json",
+    output:
+        records=f"{RESULTS}/records/{{job}}.jsonl",
+    log:
+        f"{RESULTS}/logs/train/{{job}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{job}}.tsv"
+    conda:
+        "../../environment.yml"
+    # One process with one thread for each core beats threads inside a process.
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+        gpu=GPUS_PER_JOB,
+    params:
+        config=lambda wildcards: STUDY.config_hash(JOBS[wildcards.job].arm),
+        code=code_hash(),
+        overrides=SET_OVERRIDES,
+        study=lambda wildcards, output: f"{output.records}.study.yaml",
+    # glibc hands every large tensor back to the kernel otherwise, and page faults then cost more
+    # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts.
+    shell:
+        "( trap 'rm -f {params.study:q}' EXIT; "
+        "python scripts/study.py --study {input.study:q} {params.overrides:q} "
+        "--out {params.study:q} && "
+        "OMP_NUM_THREADS={threads} MALLOC_MMAP_THRESHOLD_=33554432 "
+        "MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456 "
+        "python scripts/train.py --study {params.study:q} --job {wildcards.job:q} "
+        "--data {input.data:q} --out {output.records:q} ) > {log:q} 2>&1"
+
+
+rule collect:
+    input:
+        study=f"{RESULTS}/study.yaml",
+        records=recorded(RECORDS),
+    output:
+        runs=f"{RESULTS}/tables/runs.parquet",
+        curves=f"{RESULTS}/tables/curves.parquet",
+        missing=f"{RESULTS}/tables/missing.json",
+    log:
+        f"{RESULTS}/logs/collect.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/collect.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=LIBRARY,
+        folder=lambda wildcards, output: str(Path(output.runs).parent),
+        records=lambda wildcards, output: str(Path(output.runs).parents[1] / "records"),
+        allow_missing=["--allow-missing"] if ALLOW_MISSING else [],
+    shell:
+        "python scripts/collect.py --study {input.study:q} --records {params.records:q} "
+        "--out {params.folder:q} {params.allow_missing:q} > {log:q} 2>&1"
