@@ -1,0 +1,69 @@
+# Set-up, and the commands that people type. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup report test check lock clean
+
+STUDY ?= quick
+CORES ?= all
+ARGS ?=
+
+# Keys of a study and of its recipe: `make report SEEDS=3 EPOCHS=1` overrides them.
+# tests/test_setup.py holds the list together with workflow/schemas/study.schema.yaml.
+KEYS := TITLE DATASETS ORDERINGS ACTIVATIONS DEPTHS SEEDS VARIANTS RECIPE SEEDS_PER_JOB \
+  THRESHOLDS DATA_DIRS CLAIMS WIDTH KERNEL DOWNSAMPLING DOWNSAMPLE_BLOCKS STEM HEAD \
+  FINAL_NORM_ACT CONV_BIAS SCALING INITIALISATION BN_MOMENTUM BN_EPS OPTIMISER LEARNING_RATE \
+  MOMENTUM WEIGHT_DECAY SCHEDULE BATCH_SIZE EPOCHS TRAIN_IMAGES
+SETTINGS := ALLOW_MISSING GPU
+OTHERS := STUDY CORES ARGS RESULTS ENVIRONMENT
+
+# Only variables of the command line count: an environment with WIDTH=80 changes no study.
+given = $(filter command,$(firstword $(origin $(1))))
+UNKNOWN := $(strip $(foreach v,$(filter-out $(KEYS) $(SETTINGS) $(OTHERS) MAKE% .% -%,$(.VARIABLES)),$(if $(call given,$(v)),$(v))))
+ifneq ($(UNKNOWN),)
+$(error $(firstword $(UNKNOWN)) is no variable of this Makefile; expected $(OTHERS) $(SETTINGS), or a key of a study: $(KEYS))
+endif
+
+lower = $(subst A,a,$(subst B,b,$(subst C,c,$(subst D,d,$(subst E,e,$(subst F,f,$(subst G,g,$(subst H,h,$(subst I,i,$(subst J,j,$(subst K,k,$(subst L,l,$(subst M,m,$(subst N,n,$(subst O,o,$(subst P,p,$(subst Q,q,$(subst R,r,$(subst S,s,$(subst T,t,$(subst U,u,$(subst V,v,$(subst W,w,$(subst X,x,$(subst Y,y,$(subst Z,z,$(1)))))))))))))))))))))))))))
+quote = '$(subst ','\'',$(1))'
+CONFIG = $(call quote,study=$(STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(call given,$(k)),$(call quote,$(call lower,$(k))=$($(k)))))
+
+# Puts the directory of the right Python first on PATH; makes .venv where there is none.
+USE = bin="$$(bash scripts/setup.sh $(1))"; export PATH="$$bin:$$PATH"
+
+help: ## list these targets
+	@echo "make TARGET, one of:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
+	@echo "Studies: $(patsubst studies/%.yaml,%,$(sort $(wildcard studies/*.yaml))). Overrides: make report STUDY=article SEEDS=3 EPOCHS=1 CORES=2"
+
+setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)
+	@$(call USE,); echo "Python: $$bin"
+
+report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, ARGS=--dry-run, any key)
+	@$(call USE,); python -m snakemake --cores $(CORES) $(ARGS) --config $(CONFIG)
+
+test: ## run all tests
+	@$(call USE,dev); python -m pytest $(ARGS)
+
+check: ## lint, formats, types, the workflow's lint, schemas and lock
+	@$(call USE,dev); \
+	python -m ruff check .; \
+	python -m ruff format --check .; \
+	python -m mypy; \
+	python -m snakefmt --check workflow; \
+	python -m snakemake --lint; \
+	for study in studies/*.yaml; do python scripts/study.py --study "$$study"; done; \
+	python -m pytest -q tests/test_setup.py
+
+lock: ## renew requirements.lock from pyproject.toml (needs uv)
+	@uv="$$(command -v uv)" || { echo "error: make lock needs uv; see docs.astral.sh/uv" >&2; exit 2; }; \
+	"$$uv" pip compile --universal --python-version 3.11 --generate-hashes --extra dev --upgrade \
+	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it says what)
+	@remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \
+	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info */__pycache__; \
+	if [ "$(RESULTS)" = 1 ]; then remove results .snakemake; \
+	else for path in results .snakemake; do [ ! -e "$$path" ] || echo "keeping $$path (make clean RESULTS=1 removes it)"; done; fi; \
+	if [ "$(ENVIRONMENT)" = 1 ]; then remove .venv; fi
