@@ -16,7 +16,7 @@ from bnorder.errors import UserError
 from bnorder.estimates import smallest_p
 from bnorder.sentences import Writer
 from bnorder.study import load_study
-from bnorder.tables import measures_of, read_runs, refuse_strangers
+from bnorder.tables import measures_of, read_curves, read_runs, refuse_strangers
 from bnorder.verdicts import LEVEL, POWER, RESAMPLES, judge
 
 FORMAT = 1  # of verdicts.json; raised when a key changes its meaning
@@ -87,12 +87,16 @@ def analyse(
     verdicts = judge(claims, table, resamples)
     write_json(document(inputs, verdicts), folder / "verdicts.json")
     write_table(paired_table(verdicts), folder / "paired")
+    if curves or explore:
+        from bnorder.explore import bands, explore_tables
     if curves:
         write_table(bands(read_curves(curves)), folder / "bands")
     if explore:
-        from bnorder.explore import explore_tables, mixed_model
+        from bnorder.mixed import mixed_model
+        from bnorder.survival import survival_tables
 
-        for name, frame in explore_tables(inputs.runs, table).items():
+        tables = explore_tables(inputs.runs, table, claims) | survival_tables(inputs.runs)
+        for name, frame in tables.items():
             write_table(frame, folder / name)
         write_json(mixed_model(inputs.runs), folder / "mixed_model.json")
     return verdicts

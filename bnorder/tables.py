@@ -52,6 +52,19 @@ def read_runs(path: str | Path, measures: Sequence[str] = ()) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def read_curves(path: str | Path) -> pd.DataFrame:
+    """Read a table of learning curves, one row an evaluation; needs `ordering`, `seed`, `step`."""
+    frame = _read(path)
+    for column in ("ordering", "seed", "step"):
+        if column not in frame:
+            raise UserError(f"{path}: column {column!r} is missing; expected learning curves")
+    frame = frame.assign(**{k: v for k, v in DEFAULTS.items() if k not in frame})
+    for column in ("step", "epoch", ACCURACY, "test_loss", "train_loss", "depth"):
+        if column in frame:
+            frame[column] = _as_numbers(frame[column], column, path)
+    return frame.astype({"depth": "int64"})
+
+
 def _read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     try:

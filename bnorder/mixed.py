@@ -1,0 +1,146 @@
+"""A linear mixed model of accuracy: class x cut x activation x depth fixed, seed random.
+
+Exploration. In percentage points: on fractions the optimiser may report effects of exactly 0.
+"""
+
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bnorder.claims import ACCURACY
+from bnorder.estimates import Floats
+
+FACTORS = {"bn_class": "class", "cut": "cut", "activation": "activation", "depth": "depth"}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Columns of the fixed effects, (runs, terms), their names, and the terms left out."""
+
+    matrix: Floats
+    names: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def design(runs: pd.DataFrame, factors: Mapping[str, str]) -> Design:
+    """Full crossing of sum-coded factors; columns that depend on earlier ones are left out.
+
+    factors: column -> its name in the terms. A coefficient is a level's distance from the mean
+    over levels (for two levels: half their difference); the last level is minus the others' sum.
+    """
+    coded = {name: _sum_coded(runs[column], name) for column, name in factors.items()}
+    columns: list[Floats] = [np.ones(len(runs))]
+    names = ["mean"]
+    for size in range(1, len(coded) + 1):
+        for chosen in itertools.combinations(coded.values(), size):
+            for cells in itertools.product(*chosen):
+                names.append(":".join(name for name, _ in cells))
+                columns.append(np.prod([column for _, column in cells], axis=0))
+    matrix = np.column_stack(columns)
+    diagonal = np.abs(np.diag(np.linalg.qr(matrix, mode="r")))
+    keep = diagonal > 1e-8 * np.sqrt(len(runs))
+    dropped = tuple(name for name, kept in zip(names, keep, strict=True) if not kept)
+    kept_names = tuple(name for name, kept in zip(names, keep, strict=True) if kept)
+    return Design(matrix[:, keep], kept_names, dropped)
+
+
+def _sum_coded(values: pd.Series, name: str) -> list[tuple[str, Floats]]:
+    levels = values.drop_duplicates().tolist()
+    last = (values == levels[-1]).to_numpy(dtype=np.float64)
+    return [
+        (f"{name}[{level}]", (values == level).to_numpy(dtype=np.float64) - last)
+        for level in levels[:-1]
+    ]
+
+
+def mixed_model(runs: pd.DataFrame) -> dict[str, object]:
+    """The fitted model as plain values; a fit that fails says so and why.
+
+    Orders without both BN and activation have no class and are left out, so are variants other
+    than `base`. Keys as in docs/verdicts.md.
+    """
+    used = runs[runs["bn_class"] != "none"]
+    if "base" in set(runs["variant"]):
+        used = used[used["variant"] == "base"]
+    left_out = f"{len(runs) - len(used)} of {len(runs)} runs: without a class, or not of base"
+    names = {**FACTORS, "dataset": "dataset"} if used["dataset"].nunique() > 1 else FACTORS
+    factors = {c: n for c, n in names.items() if used[c].nunique() > 1}
+    about: dict[str, object] = {
+        "fitted": False,
+        "converged": False,
+        "message": "",
+        "measure": ACCURACY,
+        "formula": f"{ACCURACY} ~ {' * '.join(factors.values()) or '1'} + (1 | seed)",
+        "n_runs": len(used),
+        "n_seeds": int(used["seed"].nunique()),
+        "left_out": left_out,
+        "dropped": [],
+        "effects": [],
+        "warnings": [],
+    }
+    if ACCURACY not in used or not used[ACCURACY].notna().all():
+        return about | {"message": "not every run has a finite accuracy"}
+    if used["seed"].nunique() < 2 or not factors:
+        return about | {"message": "it needs at least two seeds and two levels of a factor"}
+    return about | _fit(used, design(used, factors))
+
+
+def _fit(runs: pd.DataFrame, fixed: Design) -> dict[str, object]:
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    y = runs[ACCURACY].to_numpy(dtype=np.float64)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = MixedLM(y, fixed.matrix, groups=runs["seed"].to_numpy())
+            fit = model.fit(reml=True, method=["lbfgs", "powell"])
+            rows = _effects(fixed.names, fit)
+            sd_seed = float(np.sqrt(np.asarray(fit.cov_re)[0, 0]))
+            sd_run, converged = float(np.sqrt(fit.scale)), bool(fit.converged)
+        except (ValueError, np.linalg.LinAlgError) as error:
+            return {"message": f"the fit failed: {error}", "dropped": list(fixed.dropped)}
+    finite = all(np.isfinite(row.se) for row in rows)
+    message = "converged" if converged else "the optimiser did not converge: do not rely on it"
+    if converged and not finite:
+        message = "converged, but some standard errors are not finite: do not rely on them"
+    if converged and finite and sd_seed < 1e-3 * sd_run:
+        message = "converged; the seeds' own variance is estimated as zero"
+    return {
+        "fitted": True,
+        "converged": converged and finite,
+        "message": message,
+        "dropped": list(fixed.dropped),
+        "effects": [asdict(row) for row in rows],
+        "sd_seed": sd_seed,
+        "sd_residual": sd_run,
+        "warnings": sorted({f"{w.category.__name__}: {w.message}" for w in caught}),
+    }
+
+
+@dataclass(frozen=True)
+class FixedEffect:
+    """One coefficient with its 95 % interval (normal, as statsmodels has it)."""
+
+    term: str
+    estimate: float
+    se: float
+    ci_low: float
+    ci_high: float
+    z: float
+    p: float
+
+
+def _effects(names: Sequence[str], fit: Any) -> list[FixedEffect]:
+    k = len(names)
+    columns = (np.asarray(c, dtype=np.float64)[:k] for c in (fit.params, fit.bse, fit.pvalues))
+    rows = []
+    for name, b, se, p in zip(names, *columns, strict=True):
+        reach = 1.959963984540054 * se
+        values = (b, se, b - reach, b + reach, b / se, p)
+        rows.append(FixedEffect(name, *(float(v) for v in values)))
+    return rows
