@@ -1,0 +1,106 @@
+"""One visual language: an ordering has one colour, a class one marker and line style, everywhere.
+
+Colours: blues and greens for BN first, oranges and pinks for activation first, greys for none;
+lightness tells the members of a class apart, so that a grey print keeps what colour says.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnorder.ordering import Ordering
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "report"
+INK, RULE, BAND, PAPER = "#1b1b1b", "#d9d9d9", "#ece7da", "#ffffff"
+
+# ordering -> (on light paper, on dark paper); luminance steps within a class
+COLOURS = {
+    "bn-act-conv": ("#0b4f8a", "#6fb1f0"),
+    "conv-bn-act": ("#2f94cf", "#a9d8fb"),
+    "act-conv-bn": ("#11796a", "#3fc4ae"),
+    "act-bn-conv": ("#9c3103", "#f08a4b"),
+    "conv-act-bn": ("#d9660a", "#ffc08a"),
+    "bn-conv-act": ("#b04584", "#ee93c8"),
+    "conv-act": ("#5d5d5d", "#b9b9b9"),
+    "act-conv": ("#7a7a7a", "#9d9d9d"),
+    "bn-conv": ("#6a6a80", "#a9a9c0"),
+    "conv-bn": ("#86869c", "#c3c3da"),
+    "conv": ("#8a8a8a", "#8f8f8f"),
+}
+MARKERS = {"bn_first": "o", "act_first": "^", "none": "s"}
+LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
+    "bn_first": "-",
+    "act_first": (0, (4.0, 1.6)),
+    "none": (0, (1.0, 1.3)),
+}
+CLASS_WORDS = {"bn_first": "BN first", "act_first": "activation first", "none": "no BN or no act"}
+CLASS_ORDER = ("bn_first", "act_first", "none")
+CUT_WORDS = {
+    "conv_first": "conv first",
+    "conv_middle": "conv in the middle",
+    "conv_last": "conv last",
+}
+LAYER_WORDS = {"conv": "Conv", "bn": "BN", "act": "act"}
+ACTIVATION_WORDS = {
+    "relu": "ReLU",
+    "leaky_relu": "LeakyReLU",
+    "elu": "ELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "identity": "identity",
+}
+DATASET_WORDS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR-10",
+    "digits": "the 8×8 digits",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How an ordering is drawn."""
+
+    colour: str
+    dark: str
+    marker: str
+    line: str | tuple[int, tuple[float, ...]]
+
+
+def mark(ordering: str) -> Mark:
+    """The one way that `ordering` looks in every figure."""
+    bn_class = Ordering(ordering).bn_class
+    colour, dark = COLOURS[ordering]
+    return Mark(colour, dark, MARKERS[bn_class], LINES[bn_class])
+
+
+def ordering_words(ordering: str) -> str:
+    """`bn-act-conv` as people write it: BN-act-Conv."""
+    return "-".join(LAYER_WORDS[layer] for layer in Ordering(ordering).layers)
+
+
+def activation_words(activation: str) -> str:
+    """`leaky_relu-0.1` as people write it: LeakyReLU (0.1)."""
+    kind, _, slope = activation.partition("-")
+    return ACTIVATION_WORDS[kind] + (f" ({slope})" if slope else "")
+
+
+def dataset_words(dataset: str) -> str:
+    """A data set's name as people write it; a user's folder by its last part."""
+    if dataset.startswith("folder:"):
+        return f"the images of {dataset.rstrip('/').rpartition('/')[2]}"
+    return DATASET_WORDS.get(dataset, dataset)
+
+
+def depth_words(depth: int) -> str:
+    return f"{depth} block" + ("s" if depth != 1 else "")
+
+
+def in_order(orderings: list[str] | tuple[str, ...]) -> list[str]:
+    """Orderings grouped by class, BN first on top, as every figure and table lists them."""
+    names = list(COLOURS)
+    return sorted(
+        set(orderings), key=lambda o: (CLASS_ORDER.index(Ordering(o).bn_class), names.index(o))
+    )

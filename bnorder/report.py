@@ -1,0 +1,274 @@
+"""Verdicts, figures and provenance as one document: an HTML file and a tagged PDF.
+
+The report computes no number: what it prints comes from the study's tables and analysis.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from markupsafe import Markup, escape
+
+from bnorder import captions, look, svg, view
+from bnorder.figures import Drawing, draw_all
+from bnorder.files import write_atomically
+from bnorder.printing import filters, unit_words
+from bnorder.provenance import Provenance, provenance
+from bnorder.results import Results, load_results
+from bnorder.study import load_study
+
+Medium = Literal["html", "pdf"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    html: Path
+    pdf: Path
+    figures: tuple[Path, ...]
+
+
+def render(study_file: Path, tables: Path, analysis: Path, out: Path) -> Report:
+    """Read a study's results and write report.html, report.pdf and figures/ into `out`."""
+    from bnorder.pdf import write_pdf
+
+    study = load_study(study_file)
+    results = load_results(study, study_file, tables, analysis)
+    made = provenance(results)
+    drawings = draw_all(results)
+    html = document(results, made, drawings, "html")
+    pdf = write_pdf(document(results, made, drawings, "pdf"))
+    files = _write_figures(drawings, out / "figures")
+    write_atomically(out / "report.html", html.encode("utf-8"))
+    write_atomically(out / "report.pdf", pdf)
+    return Report(out / "report.html", out / "report.pdf", tuple(files))
+
+
+def _write_figures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
+    files = []
+    for drawing in drawings:
+        for suffix, content in (
+            ("svg", drawing.svg.encode()),
+            ("png", drawing.png),
+            ("csv", drawing.data.encode()),
+        ):
+            path = folder / f"{drawing.key}.{suffix}"
+            write_atomically(path, content)
+            files.append(path)
+    for stale in sorted(set(folder.glob("*.*")) - set(files)):
+        if stale.suffix in {".svg", ".png", ".csv"}:
+            stale.unlink()
+    return files
+
+
+def document(
+    results: Results, made: Provenance, drawings: Sequence[Drawing], medium: Medium
+) -> str:
+    """The report as one HTML text, for a browser or for the PDF."""
+    environment = _environment(traced=medium == "html")
+    context = _context(results, made, drawings, medium, environment)
+    body = environment.get_template("body.html.j2").render(context)
+    script = _read("report.js") if medium == "html" else ""
+    return environment.get_template("report.html.j2").render(
+        context,
+        body=Markup(body),
+        toc=contents(body),
+        css=Markup(_style(medium)),
+        script=Markup(script),
+        csp=policy(script),
+    )
+
+
+def _environment(*, traced: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(look.TEMPLATES),
+        autoescape=True,  # always: a study's title is anyone's text
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters(traced=traced)
+    environment.filters |= {"slug": slug, "said": said, "sentence": _capital}
+    return environment
+
+
+def _context(
+    results: Results,
+    made: Provenance,
+    drawings: Sequence[Drawing],
+    medium: Medium,
+    environment: jinja2.Environment,
+) -> dict[str, Any]:
+    keys = [d.key for d in drawings]
+    title = (
+        results.study.title
+        or f"Batch normalisation before or after the activation: {results.study.name}"
+    )
+    html = medium == "html"
+    verdicts = results.verdicts
+    return {
+        "html": html,
+        "title": title,
+        "description": " ".join(verdicts["answer"])[:300],
+        "study": results.study,
+        "study_hash": results.study_sha256[:12],
+        "version": _version(),
+        "numbers": {key: i for i, key in enumerate(keys, 1)},
+        "drawings": {d.key: d for d in drawings},
+        "keys": lambda start: [k for k in keys if k == start or k.startswith(start + "-")],
+        "inline": lambda d: Markup(svg.inline(d.svg, prefix=slug(d.key), alt=d.alt, medium=medium)),
+        "data_uri": data_uri,
+        "legend": lambda: _legend(results) if html else "",
+        "glyphs": view.GLYPHS,
+        "unit_words": unit_words,
+        "measure_words": captions.measure_words,
+        **_words(results, made),
+        **_tables(results, made, environment.filters),
+    }
+
+
+def _words(results: Results, made: Provenance) -> dict[str, Any]:
+    library = view.library()
+    verdicts = results.verdicts
+    return {
+        "notices": view.notices(results, made),
+        "facts": view.facts(results, made),
+        "answer": verdicts["answer"],
+        "tally": view.tally(results),
+        "source": {"name": "A source", "about": ""} | dict(verdicts.get("source") or {}),
+        "others": library["others"],
+        "references": library["references"],
+        "grid_sentence": view.grid_sentence(results, made),
+        "limits": view.limits(results, made),
+        "notes": verdicts.get("notes", []),
+        "commands": view.commands(results),
+        "cost_sentence": view.cost_sentence(results, made),
+        "level": verdicts["level"],
+        "n_seeds": verdicts["n_seeds"],
+        "smallest_p": verdicts.get("smallest_p"),
+    }
+
+
+def _tables(results: Results, made: Provenance, show: Mapping[str, Any]) -> dict[str, Any]:
+    present = {v["verdict"] for v in results.claims}
+    return {
+        "claims": results.claims,
+        "families": view.families(results),
+        "verdict_words_present": [w for w in view.VERDICT_WORDS if w in present],
+        "verdict_rank": {w: i for i, w in enumerate(view.VERDICT_WORDS)},
+        "grid": view.grid(results),
+        "recipe": view.recipe(results),
+        "variants": view.variants(results),
+        "survival": view.survival(results),
+        "thresholds": [f"{t:g}" for t in results.study.thresholds],
+        "model": view.model(results),
+        "exploration": view.exploration(results, show),
+        "provenance_rows": view.provenance_rows(results, made),
+        "arms": view.arms(results, made),
+        "missing": results.missing,
+    }
+
+
+def slug(text: str) -> str:
+    """A name as part of an id; different names stay different."""
+    plain = re.sub(r"[^A-Za-z0-9-]", "-", text)
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def said(text: str) -> Markup:
+    """A generated sentence as markup: p in italics, numbers kept with their units."""
+    kept = escape(text)
+    kept = Markup(re.sub(r"\b(p|n) (=|&lt;) ", r"<i>\1</i>&nbsp;\2&nbsp;", str(kept)))
+    return Markup(re.sub(r"(\d) (%|percentage)", r"\1&nbsp;\2", str(kept)))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def contents(body: str) -> list[dict[str, Any]]:
+    """The table of contents: every h2 with an id, and the h3 beneath it."""
+    entries: list[dict[str, Any]] = []
+    for level, name, words in re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', body, re.S):
+        plain = unescape(re.sub(r"<[^>]+>", "", words)).strip()
+        entry = {"id": name.removeprefix("h-"), "words": plain, "under": []}
+        if level == "2":
+            entries.append(entry)
+        elif entries:
+            entries[-1]["under"].append(entry)
+    return entries
+
+
+def policy(script: str) -> str:
+    """The page's content security policy: nothing from anywhere, and this one script."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def data_uri(drawing: Drawing) -> str:
+    encoded = base64.b64encode(drawing.data.encode()).decode()
+    return f"data:text/csv;charset=utf-8;base64,{encoded}"
+
+
+def _style(medium: Medium) -> str:
+    if medium == "pdf":
+        return _read("pdf.css")
+    light = "".join(f"--o-{o}:{c[0]};" for o, c in look.COLOURS.items())
+    dark = "".join(f"--o-{o}:{c[1]};" for o, c in look.COLOURS.items())
+    night = (
+        "color-scheme:dark;--paper:#15171a;--ink:#e8e6e1;--soft:#b3b0a8;--rule:#3d4046;"
+        "--band:#2e3138;--wash:#1f2227;--link:#8ec5ff;--focus:#ffb066;--good:#7fd79b;"
+        f"--bad:#ff9d94;--small:#a9c4f5;--open:#f0c36a;--none:#b3b0a8;{dark}"
+    )
+    colours = (
+        f":root{{{light}}}"
+        f"@media (prefers-color-scheme:dark){{:root:not([data-scheme=light]){{{night}}}}}"
+        f":root[data-scheme=dark]{{{night}}}"
+    )
+    return _read("screen.css").replace("/*colours*/", colours)
+
+
+def _read(name: str) -> str:
+    return (look.TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _legend(results: Results) -> Markup:
+    """The orderings' colours, markers and lines; with script also switches that highlight one."""
+    keys = []
+    for ordering in look.in_order(results.study.orderings):
+        mark = look.mark(ordering)
+        colour = f"var(--o-{ordering})"
+        dash = {"-": ""}.get(mark.line) if isinstance(mark.line, str) else "4 2"
+        dash = "1.5 1.8" if mark.marker == "s" else dash
+        shape = {
+            "o": f'<circle cx="10" cy="5" r="3.4" fill="{colour}"/>',
+            "^": f'<path d="M10 1 L14 8 L6 8 z" fill="{colour}"/>',
+            "s": f'<path d="M7 2 h6 v6 h-6 z" fill="{colour}"/>',
+        }[mark.marker]
+        keys.append(
+            f'<span data-key="{ordering}"><svg viewBox="0 0 20 10" aria-hidden="true"><path d="M0 5 H20" '
+            f'stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dash or "none"}" fill="none"/>'
+            f"{shape}</svg>{look.ordering_words(ordering)}</span>"
+        )
+    return Markup(
+        '<div class="legend" role="group" aria-label="Orderings">' + "".join(keys) + "</div>"
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("bnorder")
+    except PackageNotFoundError:
+        return ""

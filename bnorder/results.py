@@ -1,0 +1,180 @@
+"""What a finished study left, read for the report; each number knows where it stands."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bnorder.errors import UserError
+from bnorder.study import Study
+
+
+class Num(float):
+    """A number from a results file, with its address `file#place`; prints through the filters."""
+
+    source: str
+
+    def __new__(cls, value: float, source: str) -> "Num":
+        number = super().__new__(cls, value)
+        number.source = source
+        return number
+
+    @property
+    def missing(self) -> bool:
+        return math.isnan(self)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A tidy table: columns of equal length, and each row's place in its file."""
+
+    name: str
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    places: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.columns[column]
+
+    def where(self, **equal: object) -> "Table":
+        """The rows where each named column equals its value."""
+        keep = np.ones(len(self), dtype=bool)
+        for column, value in equal.items():
+            if column not in self.columns:
+                return self.pick(np.zeros(len(self), dtype=bool))
+            keep &= self.columns[column] == value
+        return self.pick(keep)
+
+    def pick(self, keep: np.ndarray) -> "Table":
+        columns = {name: values[keep] for name, values in self.columns.items()}
+        return Table(self.name, columns, self.places[keep])
+
+    def sorted_by(self, column: str) -> "Table":
+        return self.pick(np.argsort(self.columns[column], kind="stable"))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows as mappings; numbers come as `Num`."""
+        for i, place in enumerate(self.places):
+            yield {
+                name: self._cell(values[i], name, int(place))
+                for name, values in self.columns.items()
+            }
+
+    def _cell(self, value: object, column: str, place: int) -> object:
+        if isinstance(value, (bool, np.bool_)) or isinstance(value, str) or value is None:
+            return value
+        if isinstance(value, (int, float, np.integer, np.floating)):
+            return Num(float(value), f"{self.name}#{place}/{column}")
+        return value
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report is made of."""
+
+    study: Study
+    study_sha256: str
+    runs: Table
+    curves: Table
+    missing: tuple[str, ...]
+    expected: int
+    verdicts: Mapping[str, Any]
+    mixed_model: Mapping[str, Any]
+    analysis: Mapping[str, Table]
+
+    def table(self, name: str) -> Table:
+        return self.analysis.get(name) or Table(f"analysis/{name}.parquet")
+
+    @cached_property
+    def claims(self) -> list[Mapping[str, Any]]:
+        return list(self.verdicts["verdicts"])
+
+
+ANALYSIS_TABLES = (
+    "arms",
+    "bands",
+    "paired",
+    "pairwise",
+    "survival",
+    "survival_summary",
+    "logrank",
+    "class_cut",
+    "class_cut_shares",
+    "correlation",
+    "by_variant",
+)
+
+
+def load_results(study: Study, study_file: Path, tables: Path, analysis: Path) -> Results:
+    """Read a study's tables and analysis.
+
+    Raises UserError when the runs or the verdicts are missing; the other files are optional.
+    """
+    import hashlib
+
+    missing = _json(tables / "missing.json", required=False)
+    verdicts = _traced(_json(analysis / "verdicts.json"), "analysis/verdicts.json#")
+    model = _json(analysis / "mixed_model.json", required=False)
+    found = {
+        name: _parquet(analysis / f"{name}.parquet", f"analysis/{name}.parquet")
+        for name in ANALYSIS_TABLES
+        if (analysis / f"{name}.parquet").exists()
+    }
+    return Results(
+        study=study,
+        study_sha256=hashlib.sha256(Path(study_file).read_bytes()).hexdigest(),
+        runs=_parquet(tables / "runs.parquet", "tables/runs.parquet"),
+        curves=_parquet(tables / "curves.parquet", "tables/curves.parquet"),
+        missing=tuple(missing.get("missing", ())),
+        expected=int(missing.get("expected", len(study.runs()))),
+        verdicts=verdicts,
+        mixed_model=_traced(model, "analysis/mixed_model.json#"),
+        analysis=found,
+    )
+
+
+def _json(path: Path, *, required: bool = True) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not required:
+            return {}
+        raise UserError(f"{path}: no such file; run the analysis first (make report)") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); run its step again") from None
+
+
+def _parquet(path: Path, name: str) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path).read(use_threads=False)  # no pandas
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; collect the records first (make report)") from None
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: no valid Parquet ({error}); run its step again") from None
+    columns = {
+        column: table.column(column).to_numpy(zero_copy_only=False)
+        for column in table.column_names
+        if not column.startswith("__index")
+    }
+    return Table(name, columns, np.arange(table.num_rows))
+
+
+def _traced(value: Any, source: str) -> Any:
+    """The same JSON with each number as a `Num` (null stays None)."""
+    if isinstance(value, dict):
+        return {k: _traced(v, f"{source}/{k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return [_traced(v, f"{source}/{i}") for i, v in enumerate(value)]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Num(value, source)
+    return value

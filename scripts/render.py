@@ -1,0 +1,29 @@
+"""Render a study's report: report.html, report.pdf and figures/ from its tables and analysis."""
+
+import _bootstrap  # noqa: F401
+
+import argparse
+import time
+from pathlib import Path
+
+from bnorder.errors import exit_cleanly
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, required=True, help="the effective study.yaml")
+    parser.add_argument("--tables", type=Path, required=True, help="folder of runs.parquet")
+    parser.add_argument("--analysis", type=Path, required=True, help="folder of verdicts.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    options = parser.parse_args()
+
+    from bnorder.report import render
+
+    start = time.perf_counter()
+    report = render(options.study, options.tables, options.analysis, options.out)
+    seconds = time.perf_counter() - start
+    print(f"{report.html}\n{report.pdf}\n{len(report.figures)} figure files in {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    exit_cleanly(main)
