@@ -10,78 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 from bnorder.errors import UserError
+from bnorder.ordering import Activation, Ordering
+from bnorder.schema import check_against_schema, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCHEMA_FILE = REPOSITORY / "workflow" / "schemas" / "study.schema.yaml"
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "identity")
-LARGEST_FILE = 1_000_000  # bytes; a study is a page of text
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """A block's layers in order, parsed from its name, such as `bn-act-conv`."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        layers = self.layers
-        if "conv" not in layers or len(set(layers)) < len(layers) or set(layers) - set(LAYERS):
-            raise UserError(
-                f"ordering {self.name[:60]!r}: expected conv, with or without bn and act, "
-                "each at most once, joined by dashes, such as bn-act-conv"
-            )
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(self.name.split("-"))
-
-    @property
-    def bn_class(self) -> str:
-        """`bn_first` or `act_first`: which follows which in the cycle; `none` without both."""
-        if len(self.layers) < len(LAYERS):
-            return "none"
-        start = self.layers.index("conv")
-        after_conv = self.layers[(start + 1) % 3]
-        return "bn_first" if after_conv == "bn" else "act_first"
-
-    @property
-    def cut(self) -> str:
-        """Where the convolution stands in the block: `conv_first`, `conv_middle`, `conv_last`."""
-        position = self.layers.index("conv")
-        if position == 0:
-            return "conv_first"
-        return "conv_last" if position == len(self.layers) - 1 else "conv_middle"
-
-
-LAYERS = ("conv", "bn", "act")
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An activation's kind and its one parameter, parsed from `leaky_relu` or `leaky_relu-0.1`."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        match = re.fullmatch(r"([a-z_]+)(?:-(\d+(?:\.\d+)?))?", self.name)
-        if not match or match[1] not in ACTIVATIONS or (match[2] and match[1] != "leaky_relu"):
-            raise UserError(
-                f"activation {self.name[:60]!r}: expected one of {', '.join(ACTIVATIONS)}, "
-                "or leaky_relu-SLOPE such as leaky_relu-0.1"
-            )
-
-    @property
-    def kind(self) -> str:
-        return self.name.partition("-")[0]
-
-    @property
-    def slope(self) -> float:
-        """Slope of `leaky_relu` left of zero."""
-        return float(self.name.partition("-")[2] or 0.01)
 
 
 @dataclass(frozen=True)
@@ -108,6 +44,8 @@ class Recipe:
     batch_size: int
     epochs: int
     train_images: int
+    validation_images: int
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -140,22 +78,30 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """What one training process does: some seeds of one arm."""
+    """What one training process does: some seeds of some arms of one data set."""
 
-    arm: Arm
+    arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
 
     @property
     def name(self) -> str:
+        """The arm (or how many, with a digest of them) and the first and last seed."""
         first, last = self.seeds[0], self.seeds[-1]
+        arms = self.arms[0].id
+        if len(self.arms) > 1:
+            digest = _digest([arm.id for arm in self.arms])[:8]
+            arms = f"{dataset_slug(self.dataset)}.{len(self.arms)}arms-{digest}"
         if self.seeds == tuple(range(first, last + 1)):
-            return f"{self.arm.id}.s{first}-{last}"
-        digest = hashlib.sha256(json.dumps(self.seeds).encode()).hexdigest()[:8]
-        return f"{self.arm.id}.s{first}-{last}.{digest}"
+            return f"{arms}.s{first}-{last}"
+        return f"{arms}.s{first}-{last}-{_digest(self.seeds)[:8]}"
+
+    @property
+    def dataset(self) -> str:
+        return self.arms[0].dataset
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        return tuple(Run(self.arm, seed) for seed in self.seeds)
+        return tuple(Run(arm, seed) for arm in self.arms for seed in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -172,6 +118,7 @@ class Study:
     variants: Mapping[str, Mapping[str, Any]]
     recipe: Recipe
     seeds_per_job: int
+    arms_per_job: int
     thresholds: tuple[float, ...]
     data_dirs: tuple[str, ...]
     claims: str
@@ -184,12 +131,21 @@ class Study:
         return [Run(arm, seed) for arm in self.arms() for seed in self.seeds]
 
     def jobs(self) -> list[Job]:
-        return [Job(arm, seeds) for arm in self.arms() for seeds in self.seed_groups]
+        """Seed group by seed group, so that an unfinished study is whole for its first seeds."""
+        return [Job(arms, seeds) for seeds in self.seed_groups for arms in self.arm_groups]
 
     @cached_property
     def seed_groups(self) -> list[tuple[int, ...]]:
         step = self.seeds_per_job
         return [self.seeds[i : i + step] for i in range(0, len(self.seeds), step)]
+
+    @cached_property
+    def arm_groups(self) -> list[tuple[Arm, ...]]:
+        groups: list[tuple[Arm, ...]] = []
+        for _, same in itertools.groupby(self.arms(), key=lambda arm: arm.dataset):
+            arms, step = list(same), self.arms_per_job
+            groups += [tuple(arms[i : i + step]) for i in range(0, len(arms), step)]
+        return groups
 
     def job(self, name: str) -> Job:
         for job in self.jobs():
@@ -201,6 +157,10 @@ class Study:
 
     def recipe_for(self, variant: str) -> Recipe:
         return replace(self.recipe, **self.variants[variant])
+
+    def job_hash(self, job: Job) -> str:
+        """Digest of all that a study says of the numbers of a job's arms."""
+        return _digest([self.config_hash(arm) for arm in job.arms])
 
     def config_hash(self, arm: Arm) -> str:
         """Digest of all that a study says of one arm's numbers (not its seeds or thresholds)."""
@@ -236,63 +196,6 @@ def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     schema = study_schema()
     check_against_schema(raw, schema, path)
     return _build(fill_defaults(raw, schema), path)
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Parse a small YAML file; raises UserError when it is unreadable or no YAML."""
-    path = Path(path)
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path}: larger than {LARGEST_FILE:,} bytes; expected a page of YAML")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except FileNotFoundError:
-        beside = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        hint = f"; there are: {', '.join(beside)}" if beside else ""
-        raise UserError(f"{path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 YAML") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{path}{where}: no valid YAML ({problem})") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply; expected a page of YAML") from None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases (which can grow without bound) and without repeated keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, "aliases (*name) are not accepted", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool)):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key must be a plain word", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 reads 1e-3 as a string; people mean the number.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
 
 
 def study_schema() -> dict[str, Any]:
@@ -331,53 +234,6 @@ def _overrides_label(overrides: Mapping[str, Any]) -> str:
     return _digest(dict(overrides))[:8]
 
 
-def check_against_schema(raw: object, schema: Mapping[str, Any], path: str | Path) -> None:
-    """Raise UserError on the first thing in `raw` that the JSON schema does not allow."""
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(raw)
-    )
-    if error is not None:
-        raise UserError(f"{path}: {_describe(error)}")
-
-
-def _describe(error: jsonschema.ValidationError) -> str:
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
-    where = where.lstrip(".")[:120] or "the file"
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = sorted(error.schema.get("properties", {}))
-        unknown = [str(k)[:60] for k in error.instance if k not in known]
-        return f"{where}: unknown key {unknown[0]!r}; expected one of {', '.join(known)}"
-    if error.validator == "required" and isinstance(error.instance, dict):
-        missing = [k for k in error.validator_value if k not in error.instance]
-        return f"{where}: the key {missing[0]!r} is missing"
-    return f"{where} is {_short(error.instance)}; expected {_expected(error)}"
-
-
-def _expected(error: jsonschema.ValidationError) -> str:
-    value = error.validator_value
-    words = {
-        "type": lambda: " or ".join(value) if isinstance(value, list) else f"{value}",
-        "enum": lambda: "one of " + ", ".join(map(str, value)),
-        "minimum": lambda: f"at least {value}",
-        "maximum": lambda: f"at most {value}",
-        "exclusiveMinimum": lambda: f"more than {value}",
-        "exclusiveMaximum": lambda: f"less than {value}",
-        "minItems": lambda: f"a list of at least {value} item",
-        "minLength": lambda: f"at least {value} character",
-        "maxLength": lambda: f"at most {value} characters",
-        "pattern": lambda: f"text like {value}",
-        "anyOf": lambda: "a positive count or a list of whole numbers",
-    }
-    make = words.get(str(error.validator))
-    described = error.schema.get("description") if isinstance(error.schema, dict) else None
-    return (make() if make else str(error.message)[:200]) + (f" ({described})" if described else "")
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def fill_defaults(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """`raw` with the schema's defaults, one level into the recipe as well."""
     filled = {k: p["default"] for k, p in schema["properties"].items() if "default" in p}
@@ -397,7 +253,7 @@ def _build(raw: Mapping[str, Any], path: str | Path) -> Study:
         raise UserError(f"{path}: {error}") from None
     seeds = raw["seeds"]
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    values = {
+    values: dict[str, Any] = {
         f.name: tuple(raw[f.name]) if isinstance(raw[f.name], list) else raw[f.name]
         for f in fields(Study)
     }

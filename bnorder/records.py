@@ -1,0 +1,324 @@
+"""A record: what one run left. Written at once or not at all, checked when read, collected."""
+
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import tokenize
+from ast import AsyncFunctionDef, ClassDef, Expr, FunctionDef, Module, get_docstring, parse, walk
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bnorder.errors import UserError
+from bnorder.ordering import Ordering
+from bnorder.study import Arm, Run, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+# The source that decides a run's numbers. The data set answers for itself by its checksum.
+NUMERIC_MODULES = ("network.py", "optimiser.py", "ordering.py", "training.py")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The test set, counted after `step` steps, and the training batches since the last time."""
+
+    step: int
+    epoch: float
+    test_correct: int
+    test_loss: float | None  # None: not finite
+    train_seen: int
+    train_correct: int
+    train_loss: float | None  # None: not finite, or no batch seen
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a run took: its share of the job's, where replicas trained together."""
+
+    wall_seconds: float
+    train_seconds: float
+    evaluate_seconds: float
+    images_per_second: float
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What ran a run."""
+
+    python: str
+    torch: str
+    system: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run left: its identity, its curve, its cost and its provenance."""
+
+    run: Run
+    config_hash: str
+    code_hash: str
+    data_sha256: str
+    status: str  # finished or diverged
+    diverged_step: int | None
+    n_train: int
+    n_test: int
+    steps: int
+    parameters: int
+    curve: tuple[Evaluation, ...]
+    cost: Cost
+    provenance: Provenance
+
+    def as_line(self) -> str:
+        """One line of JSON that ends with a checksum of what stands before it."""
+        content = {"format": FORMAT, "id": self.run.id, **asdict(self)}
+        return json.dumps(content | {"checksum": _checksum(content)}) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> "Record":
+        """Parse and check a line; raises ValueError that says what is wrong with it."""
+        try:
+            content = json.loads(line)
+        except ValueError:
+            raise ValueError("truncated or no JSON") from None
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ValueError(f"no record of format {FORMAT}")
+        checksum = content.pop("checksum", None)
+        if checksum != _checksum({"format": FORMAT, **content}):
+            raise ValueError("altered: its checksum does not match its content")
+        content.pop("id")
+        run = content.pop("run")
+        curve = tuple(Evaluation(**e) for e in content.pop("curve"))
+        cost, provenance = Cost(**content.pop("cost")), Provenance(**content.pop("provenance"))
+        arm = Arm(**run["arm"])
+        return cls(
+            run=Run(arm, run["seed"]), curve=curve, cost=cost, provenance=provenance, **content
+        )
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: the old content stays until the new one is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write one line a record, all at once or nothing."""
+    write_text(path, "".join(record.as_line() for record in records))
+
+
+def code_hash() -> str:
+    """Digest of the source that decides a run's numbers; comments and docstrings do not count."""
+    folder = Path(__file__).parent
+    return source_hash([folder / module for module in NUMERIC_MODULES])
+
+
+def source_hash(paths: Sequence[Path]) -> str:
+    """Digest of files; of Python files without comments, docstrings and blank lines."""
+    digest = hashlib.sha256()
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        digest.update((_bare_source(text) if path.suffix == ".py" else text).encode())
+    return digest.hexdigest()[:16]
+
+
+def _bare_source(source: str) -> str:
+    lines = source.splitlines()
+    for node in walk(parse(source)):
+        if isinstance(node, (Module, ClassDef, FunctionDef, AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if get_docstring(node) is not None and isinstance(first, Expr):
+                for number in range(first.lineno - 1, first.end_lineno or first.lineno):
+                    lines[number] = ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def collect(study: Study, folder: Path, current_code: str | None = None) -> list[Record]:
+    """All records of a study's runs in the study's order; what is wrong with one is refused.
+
+    Raises UserError naming the file and line of a record that is damaged, stands twice, belongs
+    to no run of the study, or comes from another configuration, other code or other data.
+    """
+    current_code = current_code or code_hash()
+    expected = {run.id: study.config_hash(run.arm) for run in study.runs()}
+    found: dict[str, Record] = {}
+    data: dict[str, str] = {}
+    for job in study.jobs():
+        path = folder / f"{job.name}.jsonl"
+        for number, line in enumerate(_lines(path), start=1):
+            where = f"{path}, line {number}"
+            try:
+                record = Record.from_line(line)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise UserError(_redo(where, path, f"a damaged record ({error})")) from None
+            problem = _problem(record, expected, found, current_code, data)
+            if problem:
+                raise UserError(_redo(where, path, problem))
+            found[record.run.id] = record
+    return [found[run_id] for run_id in expected if run_id in found]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(_redo(str(path), path, f"unreadable records ({error})")) from None
+
+
+def _redo(where: str, path: Path, problem: str) -> str:
+    return f"{where}: {problem}; delete {path.name}, and the next run trains it again"
+
+
+def _problem(
+    record: Record,
+    expected: dict[str, str],
+    found: dict[str, Record],
+    current_code: str,
+    data: dict[str, str],
+) -> str | None:
+    run = record.run
+    if run.id not in expected:
+        return f"a foreign record: {run.id} is no run of this study"
+    if run.id in found:
+        return f"a second record of {run.id}"
+    if record.config_hash != expected[run.id]:
+        return f"{run.id} was trained with another configuration"
+    if record.code_hash != current_code:
+        return f"{run.id} was trained by other code ({record.code_hash}, now {current_code})"
+    if data.setdefault(run.arm.dataset, record.data_sha256) != record.data_sha256:
+        return f"{run.id} was trained on other data than the runs before it"
+    return None
+
+
+def runs_table(study: Study, records: Sequence[Record]) -> "pd.DataFrame":
+    """One row a run: its arm, its final epoch, its convergence, its cost, its provenance."""
+    import pandas as pd
+
+    return pd.DataFrame([_run_row(study, record) for record in records])
+
+
+def _run_row(study: Study, record: Record) -> dict[str, Any]:
+    last = record.curve[-1]
+    row = _identity(record) | {
+        "status": record.status,
+        "diverged_step": _number(record.diverged_step),
+        "n_train": record.n_train,
+        "n_test": record.n_test,
+        "test_correct": last.test_correct,
+        "test_accuracy_pp": 100 * last.test_correct / record.n_test,
+        "test_loss": _number(last.test_loss),
+        "train_accuracy_pp": _train_accuracy_pp(last),
+        "train_loss": _number(last.train_loss),
+        "test_error_area": _test_error_area(record),
+        "steps": record.steps,
+        "parameters": record.parameters,
+    }
+    for threshold in study.thresholds:
+        row[f"steps_to_{threshold:g}"] = _steps_to(record, threshold)
+    hashes = {k: getattr(record, k) for k in ("config_hash", "code_hash", "data_sha256")}
+    return row | asdict(record.cost) | asdict(record.provenance) | hashes
+
+
+def curves_table(records: Sequence[Record]) -> "pd.DataFrame":
+    """One row an evaluation of a run."""
+    import pandas as pd
+
+    rows = []
+    for record in records:
+        identity = _identity(record)
+        for point in record.curve:
+            accuracy = 100 * point.test_correct / record.n_test
+            rows.append(
+                identity
+                | {"step": point.step, "epoch": point.epoch, "n_test": record.n_test}
+                | {"test_correct": point.test_correct, "test_accuracy_pp": accuracy}
+                | {"test_loss": _number(point.test_loss)}
+                | {"train_accuracy_pp": _train_accuracy_pp(point)}
+                | {"train_loss": _number(point.train_loss)}
+            )
+    return pd.DataFrame(rows)
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    arm, ordering = record.run.arm, Ordering(record.run.arm.ordering)
+    return {
+        "run": record.run.id,
+        "dataset": arm.dataset,
+        "ordering": arm.ordering,
+        "bn_class": ordering.bn_class,
+        "cut": ordering.cut,
+        "activation": arm.activation,
+        "depth": arm.depth,
+        "variant": arm.variant,
+        "seed": record.run.seed,
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _train_accuracy_pp(point: Evaluation) -> float:
+    return 100 * point.train_correct / point.train_seen if point.train_seen else math.nan
+
+
+def _test_error_area(record: Record) -> float:
+    """Mean test error over the training steps, in percentage points, by the trapezoid rule.
+
+    A diverged run stays where it was last counted until the run's end.
+    """
+    points = [(p.step, 100 * (1 - p.test_correct / record.n_test)) for p in record.curve]
+    points.append((record.steps, points[-1][1]))
+    pairs = itertools.pairwise(points)
+    return sum((s1 - s0) * (e0 + e1) / 2 for (s0, e0), (s1, e1) in pairs) / record.steps
+
+
+def _steps_to(record: Record, threshold: float) -> float:
+    """First evaluated step whose count reaches `threshold` percent; NaN: never."""
+    needed = math.ceil(threshold * record.n_test / 100 - 1e-9)
+    return next((float(p.step) for p in record.curve if p.test_correct >= needed), math.nan)
+
+
+def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
+    """Write runs and curves as Parquet and CSV, and which runs are missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in (("runs", runs_table(study, records)), ("curves", curves_table(records))):
+        for suffix, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
+            partial = folder / f".{name}{suffix}"
+            write(partial, index=False)
+            os.replace(partial, folder / f"{name}{suffix}")
+    missing = missing_runs(study, records)
+    summary = {"expected": len(study.runs()), "present": len(records), "missing": missing}
+    write_text(folder / "missing.json", json.dumps(summary, indent=1) + "\n")
+
+
+def missing_runs(study: Study, records: Sequence[Record]) -> list[str]:
+    present = {record.run.id for record in records}
+    return [run.id for run in study.runs() if run.id not in present]

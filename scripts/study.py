@@ -1,0 +1,38 @@
+"""Check a study, fill in its defaults and write the effective study."""
+
+import _bootstrap  # noqa: F401
+import argparse
+from pathlib import Path
+
+import yaml
+
+from bnorder.errors import UserError, exit_cleanly
+from bnorder.records import write_text
+from bnorder.study import load_study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--study", required=True, type=Path, help="a file such as studies/quick.yaml"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--out", type=Path, help="where to write it; else it is only checked")
+    arguments = parser.parse_args()
+    study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
+    if arguments.out:
+        write_text(arguments.out, study.as_yaml())
+    print(f"{study.name}: {len(study.arms())} arms, {len(study.runs())} runs")
+
+
+def parse_override(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text!r}: expected KEY=VALUE, such as seeds=3")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {text!r}: its value is no valid YAML") from None
+
+
+exit_cleanly(main)

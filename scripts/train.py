@@ -1,0 +1,55 @@
+"""Train one job of a study (some seeds of some arms) and write its records."""
+
+import _bootstrap  # noqa: F401
+import argparse
+import time
+from pathlib import Path
+
+from bnorder.errors import exit_cleanly
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", required=True, type=Path, help="the effective study")
+    parser.add_argument("--job", required=True, help="the job's name, as a dry run shows it")
+    parser.add_argument("--data", required=True, type=Path, help="the data set's cache file")
+    parser.add_argument("--out", required=True, type=Path, help="the records (.jsonl) to write")
+    arguments = parser.parse_args()
+
+    from bnorder import data, records, training
+    from bnorder.study import load_study
+
+    study = load_study(arguments.study)
+    job = study.job(arguments.job)
+    log = Log(job.name, len(job.runs))
+    trained = training.train_job(study, job, data.load(arguments.data), progress=log.progress)
+    records.write_records(arguments.out, trained)
+    log.end(trained)
+
+
+class Log:
+    """Progress on standard output: runs done, images a second, time left."""
+
+    def __init__(self, name: str, runs: int) -> None:
+        self.name, self.runs = name, runs
+        self.start = self.printed = time.monotonic()
+        print(f"{name}: {runs} runs", flush=True)
+
+    def progress(self, done: float, images_per_second: float) -> None:
+        """done: runs finished, with the fraction of those in training."""
+        now = time.monotonic()
+        if now - self.printed < 5 or done <= 0:
+            return
+        self.printed = now
+        left = (now - self.start) * (self.runs - done) / done
+        print(
+            f"{done:.2f} of {self.runs} runs, {images_per_second:,.0f} images/s, "
+            f"{left // 60:.0f}:{left % 60:02.0f} left",
+            flush=True,
+        )
+
+    def end(self, trained: "list[object]") -> None:
+        print(f"{self.name}: {len(trained)} records in {time.monotonic() - self.start:.1f} s")
+
+
+exit_cleanly(main)
