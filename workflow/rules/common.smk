@@ -1,12 +1,14 @@
 # The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
 # torch, no network, nothing read but the study, the claims and the library's source.
+from bnorder.claims import load_claims
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.workflow import configured_study, cuda_devices, or_exit, set_options, setting
 
-TEMPLATE_SUFFIXES = (".html", ".css", ".js", ".jinja", ".j2", ".mplstyle", ".svg")
+TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml")
 
 STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
+or_exit(lambda: load_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
 GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, cuda_devices())))
 
@@ -26,7 +28,7 @@ REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
 
 wildcard_constraints:
     dataset=r"[A-Za-z0-9_]+",
-    job=r"[A-Za-z0-9_.-]+\.s\d+-\d+(\.[0-9a-f]{8})?",
+    job=r"[A-Za-z0-9_.-]+\.s\d+-\d+(-[0-9a-f]{8})?",
 
 
 def uses_conda():
@@ -35,7 +37,7 @@ def uses_conda():
 
 
 def slug_of(job):
-    return dataset_slug(JOBS[job].arm.dataset)
+    return dataset_slug(JOBS[job].dataset)
 
 
 def recorded(records):
@@ -49,8 +51,12 @@ def closing_words():
 
 
 def failure_words():
-    return (
-        f"Study {STUDY.name} is not finished: see the failed jobs above; their logs lie under "
-        f"{RESULTS}/logs/.\nThe same command goes on from what is finished. For a report that "
-        "says what is missing, add `--config allow_missing=1` (`make report ALLOW_MISSING=1`)."
-    )
+    words = [
+        f"Study {STUDY.name} is not finished: the failed jobs stand above, their logs under "
+        f"{RESULTS}/logs/.",
+        "The same command goes on from what is finished.",
+    ]
+    if not all(Path(record).exists() for record in RECORDS):
+        words.append("A report that says what is missing: make report ALLOW_MISSING=1 …")
+        words.append("(or snakemake --config allow_missing=1 …).")
+    return "\n".join(words)

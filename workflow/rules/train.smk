@@ -1,4 +1,4 @@
-# One job a few seeds of one arm. What re-trains it: the arm's part of the study, the source that
+# One job: some seeds of some arms. What re-trains it: its arms' part of the study, the source that
 # decides numbers, the data's checksum. What does not: titles, thresholds, comments, templates.
 #
 # Its study is the user's file and not results/<study>/study.yaml: behind a job that has to run,
@@ -24,7 +24,7 @@ rule train:
         runtime=240,
         gpu=GPUS_PER_JOB,
     params:
-        config=lambda wildcards: STUDY.config_hash(JOBS[wildcards.job].arm),
+        config=lambda wildcards: STUDY.job_hash(JOBS[wildcards.job]),
         code=code_hash(),
         overrides=SET_OVERRIDES,
         study=lambda wildcards, output: f"{output.records}.study.yaml",

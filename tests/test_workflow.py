@@ -1,0 +1,434 @@
+"""The workflow, run as people run it: a tiny study through real Snakemake to both reports."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bnorder import workflow
+from bnorder.errors import UserError
+
+TINY = {
+    "name": "tiny",
+    "title": "A tiny study for the tests",
+    "datasets": ["digits"],
+    "orderings": ["bn-act-conv", "act-bn-conv"],
+    "activations": ["relu"],
+    "depths": [1, 2],
+    "seeds": 2,
+    "seeds_per_job": 2,
+    "arms_per_job": 2,
+    "recipe": {"epochs": 1, "train_images": 256, "width": 4},
+    "thresholds": [20, 90],
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: its exit status and all that it said."""
+
+    status: int
+    text: str
+
+    def planned(self) -> dict[str, int]:
+        """Rules and their numbers of jobs, as a dry run lists them; empty: nothing to be done."""
+        if "Nothing to be done" in self.text:
+            return {}
+        table = self.text.split("Job stats:")[-1].split("\n\n")[0]
+        counts = dict(re.findall(r"^(\w+) +(\d+)$", table, re.M))
+        return {rule: int(n) for rule, n in counts.items() if rule not in ("all", "total")}
+
+
+Runner = Callable[..., Done]
+
+
+def write_study(project: Path, **changes: object) -> None:
+    study = TINY | changes
+    path = project / "studies" / f"{study['name']}.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def run(project: Path, environment: dict[str, str]) -> Runner:
+    """Runs a command in the copy of the project."""
+
+    def start(*command: str, **variables: str) -> Done:
+        done = subprocess.run(
+            command,
+            cwd=project,
+            env=environment | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def make(run: Runner) -> Runner:
+    return lambda *words, **variables: run("make", *words, **variables)
+
+
+@pytest.fixture(scope="module")
+def plan(run: Runner) -> Runner:
+    """A dry run of plain Snakemake: what would run now?"""
+    snakemake = (sys.executable, "-m", "snakemake", "--dry-run", "--config")
+    return lambda study="tiny", *words: run(*snakemake, f"study={study}", *words)
+
+
+@pytest.fixture(scope="module")
+def first(project: Path, make: Runner) -> Done:
+    """The tiny study, run from nothing."""
+    write_study(project)
+    done = make("report", "STUDY=tiny", "CORES=2")
+    assert done.status == 0, done.text
+    return done
+
+
+@pytest.fixture
+def edit(project: Path):  # type: ignore[no-untyped-def]
+    """Changes a file of the copy; puts it back afterwards, with its old time."""
+    originals: dict[Path, tuple[bytes, os.stat_result]] = {}
+
+    def change(name: str, alter: Callable[[str], str]) -> None:
+        path = project / name
+        originals.setdefault(path, (path.read_bytes(), path.stat()))
+        path.write_text(alter(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    yield change
+    for path, (content, stat) in originals.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# From a study to its reports
+
+
+def test_make_report_ends_with_where_the_reports_are(first: Done, project: Path) -> None:
+    last = first.text[first.text.rindex("steps (100%) done") :]
+    for name in ("results/tiny/report/report.html", "results/tiny/report/report.pdf"):
+        assert name in last
+        assert (project / name).stat().st_size > 10_000
+
+
+def test_html_report_stands_alone_and_holds_the_study(first: Done, project: Path) -> None:
+    html = (project / "results/tiny/report/report.html").read_text(encoding="utf-8")
+    assert "A tiny study for the tests" in html
+    verdicts = json.loads((project / "results/tiny/analysis/verdicts.json").read_text())
+    for claim in ("E2", "E7", "T5"):
+        assert re.search(rf"\b{claim}\b", html)
+        assert claim in json.dumps(verdicts)
+    assert "<svg" in html
+    loaded = re.findall(r"<(?:link|script|img|iframe)\b[^>]*\b(?:href|src)=[\"']?(?!data:|#)", html)
+    assert not loaded, "the report loads something from outside"
+
+
+def test_pdf_report_holds_the_study(first: Done, project: Path) -> None:
+    from pypdf import PdfReader
+
+    pdf = PdfReader(project / "results/tiny/report/report.pdf")
+    text = " ".join(page.extract_text() for page in pdf.pages)
+    assert "A tiny study for the tests" in " ".join(text.split())
+    assert re.search(r"\bT5\b", text)
+    assert pdf.trailer["/Root"]["/MarkInfo"]["/Marked"], "the PDF is not tagged"
+
+
+def test_study_leaves_its_effective_study_records_logs_and_benchmarks(
+    first: Done, project: Path
+) -> None:
+    results = project / "results/tiny"
+    effective = yaml.safe_load((results / "study.yaml").read_text(encoding="utf-8"))
+    assert effective["recipe"]["learning_rate"] == 1e-3, "defaults are not filled in"
+    records = sorted(p.stem for p in (results / "records").glob("*"))
+    assert len(records) == 2
+    for name in records:
+        assert (results / "logs/train" / f"{name}.log").stat().st_size > 0
+        assert (results / "benchmarks/train" / f"{name}.tsv").stat().st_size > 0
+    lines = [line for p in (results / "records").glob("*") for line in p.read_text().splitlines()]
+    assert len(lines) == 8  # 2 orderings, 2 depths, 2 seeds
+    assert json.loads((results / "tables/missing.json").read_text())["present"] == 8
+
+
+# What runs again, and what does not
+
+
+def test_plain_snakemake_picks_up_the_profile_and_finds_nothing_to_do(
+    first: Done, plan: Runner
+) -> None:
+    again = plan()
+    assert "workflow/profiles/default" in again.text
+    assert again.planned() == {}
+
+
+def test_comments_and_touched_files_run_nothing(first: Done, plan: Runner, edit: Runner) -> None:
+    edit("bnorder/network.py", lambda text: "# a comment\n" + text)
+    edit("bnorder/training.py", lambda text: text + "\n# another\n")
+    edit("scripts/train.py", lambda text: text + "\n# a comment in a script\n")
+    edit("studies/tiny.yaml", lambda text: text)
+    assert plan().planned() == {}
+
+
+def test_another_network_trains_everything_again_even_under_a_new_title(
+    first: Done, plan: Runner, edit: Runner
+) -> None:
+    edit("bnorder/network.py", lambda text: text + "\nANOTHER = 1\n")
+    edit("studies/tiny.yaml", lambda text: text.replace("A tiny study", "Another tiny study"))
+    assert plan().planned() == {"study": 1, "train": 2, "collect": 1, "analyse": 1, "report": 1}
+
+
+def test_a_template_renders_again_and_trains_nothing(
+    first: Done, project: Path, plan: Runner, edit: Runner
+) -> None:
+    template = next((project / "report").glob("*.j2")).relative_to(project)
+    edit(str(template), lambda text: text + "{# a comment #}")
+    assert plan().planned() == {"report": 1}
+
+
+def test_claims_are_judged_again_and_nothing_is_trained(
+    first: Done, plan: Runner, edit: Runner
+) -> None:
+    edit("claims/article.yaml", lambda text: text + "\n# reworded\n")
+    assert plan().planned() == {"analyse": 1, "report": 1}
+
+
+def test_thresholds_and_titles_train_nothing(first: Done, plan: Runner, edit: Runner) -> None:
+    edit("studies/tiny.yaml", lambda text: text.replace("- 90", "- 80"))
+    assert plan().planned() == {"study": 1, "collect": 1, "analyse": 1, "report": 1}
+
+
+def test_more_seeds_train_only_the_new_ones(first: Done, plan: Runner, edit: Runner) -> None:
+    edit("studies/tiny.yaml", lambda text: text.replace("seeds: 2", "seeds: 4"))
+    planned = plan()
+    assert planned.planned()["train"] == 2
+    assert set(re.findall(r"job=\S+\.(s\d+-\d+)", planned.text)) == {"s2-3"}
+
+
+def test_another_learning_rate_trains_again(first: Done, plan: Runner, edit: Runner) -> None:
+    edit("studies/tiny.yaml", lambda text: text.replace("epochs: 1", "epochs: 1\n  bn_eps: 0.01"))
+    assert plan().planned()["train"] == 2
+
+
+def test_overridden_study_has_its_own_results(first: Done, plan: Runner) -> None:
+    planned = plan("tiny", "depths=2", "learning_rate=1e-5", "seeds=[0,7]")
+    assert planned.planned()["train"] == 1
+    assert "results/tiny+depths=2+learning_rate=1e-05+seeds=0,7/report/report.pdf" in planned.text
+
+
+# What goes wrong
+
+
+def test_failing_job_leaves_the_others_done_and_shows_its_log(
+    first: Done, project: Path, make: Runner, edit: Runner
+) -> None:
+    """Then the missing job can be passed over, openly, or trained by the same command."""
+    write_study(project, name="failing")
+    edit("scripts/train.py", fail_for("act-bn-conv"))
+    failed = make("report", "STUDY=failing", "CORES=2")
+    assert failed.status != 0
+    records = list((project / "results/failing/records").glob("*.jsonl"))
+    assert len(records) == 1
+    assert "the disk is on fire" in failed.text
+    assert re.search(r"Logfile results/failing/logs/train/\S+\.log:", failed.text)
+    assert "ALLOW_MISSING=1" in failed.text
+
+    passed_over = make("report", "STUDY=failing", "CORES=2", "ALLOW_MISSING=1")
+    assert passed_over.status == 0, passed_over.text
+    missing = json.loads((project / "results/failing/tables/missing.json").read_text())
+    assert (missing["present"], len(missing["missing"])) == (4, 4)
+    html = (project / "results/failing/report/report.html").read_text(encoding="utf-8")
+    assert "missing" in html
+
+
+def fail_for(ordering: str) -> Callable[[str], str]:
+    """Source of scripts/train.py that fails for the jobs whose first arm has this ordering."""
+    check = (
+        "import argparse, sys\nfrom bnorder.study import load_study\n"
+        "given = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+        "job = load_study(given['--study']).job(given['--job'])\n"
+        f"if job.arms[0].ordering == {ordering!r}: sys.exit('the disk is on fire')\n"
+    )
+    return lambda text: text.replace("import argparse\n", check, 1)
+
+
+def test_missing_pdf_library_is_found_before_training(
+    project: Path, first: Done, make: Runner, edit: Runner
+) -> None:
+    write_study(project, name="unprintable")
+    edit("bnorder/workflow.py", lambda text: text.replace("libpangoft2-1.0.so", "libabsent.so"))
+    stopped = make("report", "STUDY=unprintable")
+    assert stopped.status != 0
+    assert "libabsent" in stopped.text
+    assert re.search(r"(apt-get|conda|brew) install .*pango", stopped.text)
+    assert not list((project / "results").glob("unprintable/records/*"))
+
+
+def test_no_study_of_that_name_is_one_line(first: Done, make: Runner) -> None:
+    done = make("report", "STUDY=nope")
+    assert done.status != 0
+    assert "error: studies/nope.yaml: no such file; there are: article" in done.text
+    assert "Traceback" not in done.text
+
+
+def test_mistyped_variable_of_make_is_named(make: Runner) -> None:
+    done = make("report", "SEED=3")
+    assert done.status != 0
+    assert "SEED is no variable of this Makefile" in done.text
+
+
+BAD_STUDIES = {
+    "unknown key": ({"layers": 3}, "unknown key 'layers'"),
+    "unknown recipe key": ({"recipe": {"epoch": 3}}, "unknown key 'epoch'"),
+    "wrong type": ({"depths": ["two"]}, 'depths[0] is "two"; expected integer'),
+    "empty axis": ({"activations": []}, "activations is []; expected a list of at least 1"),
+    "duplicate arm": ({"orderings": ["bn-act-conv", "bn-act-conv"]}, "'bn-act-conv' twice"),
+    "unknown ordering": ({"orderings": ["bn-relu-conv"]}, "ordering 'bn-relu-conv': expected"),
+    "unknown activation": ({"activations": ["rulu"]}, "activation 'rulu': expected one of relu"),
+    "unknown data set": ({"datasets": ["minst"]}, 'datasets[0] is "minst"; expected'),
+    "depth 0": ({"depths": [0]}, "depths[0] is 0; expected at least 1"),
+    "seeds 0": ({"seeds": 0}, "seeds is 0; expected"),
+    "negative rate": ({"recipe": {"learning_rate": -1}}, "recipe.learning_rate is -1; expected"),
+    "slash in the name": ({"name": "a/b"}, 'name is "a/b"; expected'),
+    "dots as the name": ({"name": ".."}, 'name is ".."; expected'),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STUDIES)
+def test_bad_study_is_one_clear_line(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, expected = BAD_STUDIES[case]
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes), encoding="utf-8")
+    line = one_line_of({"study": str(path)}, capsys)
+    assert line.startswith(f"error: {path}: ")
+    assert expected in line
+
+
+BAD_FILES = {
+    "no YAML": (b"name: [tiny\n", "no valid YAML"),
+    "no mapping": (b"- a\n- b\n", "expected a mapping"),
+    "no text": (b"\xff\xfe\x00", "cannot be read"),
+    "empty": (b"", "expected a mapping"),
+    "a key twice": (b"name: a\nname: b\n", "the key 'name' stands twice"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_file_that_is_no_study_is_one_clear_line(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, expected = BAD_FILES[case]
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    assert expected in one_line_of({"study": str(path)}, capsys)
+
+
+def test_unreadable_study_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder.yaml"
+    folder.mkdir()
+    assert "cannot be read" in one_line_of({"study": str(folder)}, capsys)
+
+
+def test_claims_file_that_names_an_arm_wrongly_is_one_clear_line(first: Done, project: Path,
+    plan: Runner, edit: Runner) -> None:  # fmt: skip
+    edit(
+        "claims/article.yaml",
+        lambda text: text.replace("ordering: act-bn-conv", "ordering: act-bm-conv", 1),
+    )
+    stopped = plan()
+    assert stopped.status != 0
+    line = next(line for line in stopped.text.splitlines() if line.startswith("error: "))
+    assert "claims/article.yaml" in line
+    assert "act-bm-conv" in line
+    assert "Traceback" not in stopped.text
+
+
+def one_line_of(config: dict[str, object], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the Snakefile says of a configuration that it refuses."""
+    with pytest.raises(SystemExit) as stopped:
+        workflow.or_exit(lambda: workflow.configured_study(config))
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+# Overrides and settings, as Snakemake hands them over
+
+
+def test_overrides_become_the_types_of_the_schema() -> None:
+    given = {
+        "study": "quick",  # a setting, no override
+        "seeds": "1,2",
+        "depths": ["2", "5"],  # what Snakemake makes of depths=[2,5]
+        "activations": "relu",
+        "epochs": 1,
+        "learning_rate": "1e-3",
+        "final_norm_act": "true",
+        "title": 3,
+        "variants": {"base": {}, "wide": {"width": "32"}},
+        "layers": "9",  # unknown: left for the schema to refuse
+    }
+    assert workflow.study_overrides(given) == {
+        "seeds": [1, 2],
+        "depths": [2, 5],
+        "activations": ["relu"],
+        "epochs": 1,
+        "learning_rate": 1e-3,
+        "final_norm_act": True,
+        "title": "3",
+        "variants": {"base": {}, "wide": {"width": 32}},
+        "layers": 9,
+    }
+
+
+def test_options_for_scripts_read_back_as_the_same_values() -> None:
+    overrides = {
+        "learning_rate": 1e-5,
+        "depths": [2, 5],
+        "title": "a: b",
+        "datasets": ["folder:/a b"],
+    }
+    options = workflow.set_options(overrides)
+    pairs = [option.removeprefix("--set=").partition("=") for option in options]
+    assert {key: yaml.safe_load(value) for key, _, value in pairs} == overrides
+
+
+def test_setting_that_is_no_number_is_refused() -> None:
+    assert workflow.setting({"gpu": "2"}, "gpu") == 2
+    assert workflow.setting({"allow_missing": "true"}, "allow_missing") == 1
+    assert workflow.setting({}, "gpu", 1) == 1
+    with pytest.raises(UserError, match="gpu is 'many'"):
+        workflow.setting({"gpu": "many"}, "gpu")
+
+
+def test_study_has_one_spelling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    same = [tmp_path / "studies/a.yaml", "./studies/a.yaml", "studies/a.yaml", "a"]
+    assert {workflow.study_path(str(name)) for name in same} == {Path("studies/a.yaml")}
+
+
+def test_devices_are_those_that_are_visible(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (tmp_path / name).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert workflow.cuda_devices(tmp_path) == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert workflow.cuda_devices(tmp_path) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert workflow.cuda_devices(tmp_path) == 0
