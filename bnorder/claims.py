@@ -175,7 +175,7 @@ def load_claims(path: str | Path) -> Claims:
 
     Raises UserError naming the file, the claim, the key, its value and what was expected.
     """
-    from bnorder.study import check_against_schema, read_yaml
+    from bnorder.schema import check_against_schema, read_yaml
 
     raw = read_yaml(path)
     if not isinstance(raw, dict):

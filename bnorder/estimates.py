@@ -42,7 +42,8 @@ def flip_signs(
     if n < 1:
         raise ValueError("flip_signs needs at least one seed")
     if n > max_exact:
-        return Flips(rng.choice(np.array([-1, 1], dtype=np.int8), size=(n, draws)), exact=False)
+        random = 1 - 2 * rng.integers(2, size=(n, draws), dtype=np.int8)
+        return Flips(random.astype(np.int8), exact=False)
     columns = np.arange(2 ** (n - 1), dtype=np.int64)
     bits = (columns[None, :] >> np.arange(n)[:, None]) & 1
     return Flips((1 - 2 * bits).astype(np.int8), exact=True)

@@ -229,25 +229,45 @@ def class_cut(table: RunTable) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     effects: list[tuple[object, ...]] = []
     shares: list[tuple[object, ...]] = []
+    contrasts: list[Floats] = []
     orders = crossed_orders(table.grid.ordering)
-    if orders and len(table.grid.seeds) > 1:
-        flips = est.flip_signs(len(table.grid.seeds), np.random.default_rng(SEED), draws=DRAWS)
-        for dataset, variant in itertools.product(table.grid.dataset, table.grid.variant):
-            for measure in MEASURES:
-                cells = _cells(table, orders, dataset, variant, measure)
-                if cells is None:
-                    continue
-                for activation, depth, x in _slices(cells, table):
-                    where = (dataset, activation, depth, variant, measure, unit_of(measure))
-                    if np.isfinite(x).all():
-                        effects += [(*where, *row) for row in _effects(x, orders, flips)]
-                        shares += [(*where, *row) for row in _shares(x, orders)]
-    where_names = ["dataset", "activation", "depth", "variant", "measure", "unit"]
-    numbers = ["n", "mean", "ci_low", "ci_high", "p"]
-    return (
-        pd.DataFrame(effects, columns=[*where_names, "effect", "contrast", *numbers]),
-        pd.DataFrame(shares, columns=[*where_names, "effect", "share"]),
-    )
+    for where, x in _all_slices(table, orders):
+        for effect, words, d in _effects(x, orders):
+            effects.append((*where, effect, words))
+            contrasts.append(d)
+        shares += [(*where, *row) for row in _shares(x, orders)]
+    names = ["dataset", "activation", "depth", "variant", "measure", "unit", "effect"]
+    frame = pd.DataFrame(effects, columns=[*names, "contrast"])
+    return _with_estimates(frame, contrasts), pd.DataFrame(shares, columns=[*names, "share"])
+
+
+def _with_estimates(frame: pd.DataFrame, contrasts: Sequence[Floats]) -> pd.DataFrame:
+    """The frame with n, mean, interval and sign-flip p of each row's contrast."""
+    if not contrasts:
+        return frame.reindex(columns=[*frame.columns, "n", "mean", "ci_low", "ci_high", "p"])
+    d = np.array(contrasts)
+    n = d.shape[1]
+    flips = est.flip_signs(n, np.random.default_rng(SEED), draws=DRAWS)
+    low, high = est.t_interval(d)
+    p = est.sign_flip_p(d, flips)
+    return frame.assign(n=n, mean=d.mean(axis=1), ci_low=low, ci_high=high, p=p)
+
+
+Where = tuple[str, str, str, str, str, str]
+
+
+def _all_slices(table: RunTable, orders: "Orders") -> Iterator[tuple[Where, Floats]]:
+    """Every complete (orders, seeds) table with its data set, activation, depth, ..., unit."""
+    if not orders or len(table.grid.seeds) < 2:
+        return
+    for dataset, variant in itertools.product(table.grid.dataset, table.grid.variant):
+        for measure in MEASURES:
+            cells = _cells(table, orders, dataset, variant, measure)
+            if cells is None:
+                continue
+            for activation, depth, x in _slices(cells, table):
+                if np.isfinite(x).all():
+                    yield (dataset, activation, depth, variant, measure, unit_of(measure)), x
 
 
 Orders = dict[tuple[str, str], str]
@@ -297,27 +317,21 @@ def _slices(cells: Floats, table: RunTable) -> Iterator[tuple[str, str, Floats]]
                 yield activation, str(depth), cells[:, j, k]
 
 
-def _effects(x: Floats, orders: Orders, flips: est.Flips) -> Iterator[tuple[object, ...]]:
-    """x: (orders, seeds). Each effect as a contrast within seeds."""
+def _effects(x: Floats, orders: Orders) -> list[tuple[str, str, Floats]]:
+    """x: (orders, seeds). Each effect as a contrast within seeds, (seeds,)."""
     names = list(orders)
     cuts = list(dict.fromkeys(cut for _, cut in names))
-    gap = {
-        cut: x[names.index((CLASSES[0], cut))] - x[names.index((CLASSES[1], cut))] for cut in cuts
-    }
-    level = {cut: np.mean([x[names.index((c, cut))] for c in CLASSES], axis=0) for cut in cuts}
-    found: list[tuple[str, str, Floats]] = [
-        ("class", "bn_first - act_first", np.mean(list(gap.values()), axis=0))
+    first, second = ({cut: x[names.index((c, cut))] for cut in cuts} for c in CLASSES)
+    gap = {cut: first[cut] - second[cut] for cut in cuts}
+    level = {cut: (first[cut] + second[cut]) / 2 for cut in cuts}
+    pairs = list(itertools.combinations(cuts, 2))
+    words = f"{CLASSES[0]} - {CLASSES[1]}"
+    return [
+        ("class", words, np.mean(list(gap.values()), axis=0)),
+        *(("cut", f"{a} - {b}", level[a] - level[b]) for a, b in pairs),
+        *(("class x cut", f"({words}) at {a} - at {b}", gap[a] - gap[b]) for a, b in pairs),
+        *(("class at a cut", f"{words} at {cut}", gap[cut]) for cut in cuts),
     ]
-    for a, b in itertools.combinations(cuts, 2):
-        found.append(("cut", f"{a} - {b}", level[a] - level[b]))
-    for a, b in itertools.combinations(cuts, 2):
-        found.append(("class x cut", f"(bn_first - act_first) at {a} - at {b}", gap[a] - gap[b]))
-    for cut in cuts:
-        found.append(("class at a cut", f"bn_first - act_first at {cut}", gap[cut]))
-    for effect, words, d in found:
-        low, high = est.t_interval(d)
-        p = float(est.sign_flip_p(d, flips))
-        yield effect, words, len(d), float(d.mean()), float(low), float(high), p
 
 
 def _shares(x: Floats, orders: Orders) -> Iterator[tuple[str, float]]:

@@ -4,6 +4,7 @@ Exploration. In percentage points: on fractions the optimiser may report effects
 """
 
 import itertools
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,36 +91,49 @@ def mixed_model(runs: pd.DataFrame) -> dict[str, object]:
     return about | _fit(used, design(used, factors))
 
 
+OPTIMISERS = ("powell", "bfgs")  # l-bfgs runs off to an infinite likelihood and calls it converged
+TOLERANCE = 1e-3  # of the log-likelihood, between the two
+
+
 def _fit(runs: pd.DataFrame, fixed: Design) -> dict[str, object]:
+    """Fitted twice, by optimisers that share no method: what they agree on has converged."""
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     y = runs[ACCURACY].to_numpy(dtype=np.float64)
+    model = MixedLM(y - y.mean(), fixed.matrix, groups=runs["seed"].to_numpy())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = MixedLM(y, fixed.matrix, groups=runs["seed"].to_numpy())
-            fit = model.fit(reml=True, method=["lbfgs", "powell"])
-            rows = _effects(fixed.names, fit)
-            sd_seed = float(np.sqrt(np.asarray(fit.cov_re)[0, 0]))
-            sd_run, converged = float(np.sqrt(fit.scale)), bool(fit.converged)
+            fits = [model.fit(reml=True, method=[method]) for method in OPTIMISERS]
         except (ValueError, np.linalg.LinAlgError) as error:
             return {"message": f"the fit failed: {error}", "dropped": list(fixed.dropped)}
-    finite = all(np.isfinite(row.se) for row in rows)
-    message = "converged" if converged else "the optimiser did not converge: do not rely on it"
-    if converged and not finite:
-        message = "converged, but some standard errors are not finite: do not rely on them"
-    if converged and finite and sd_seed < 1e-3 * sd_run:
-        message = "converged; the seeds' own variance is estimated as zero"
+        rows = _effects(fixed.names, fits[0], y.mean())
+        sd_seed = float(np.sqrt(np.asarray(fits[0].cov_re)[0, 0]))
+    trouble = _trouble(fits, rows)
+    zero = "; the seeds' own variance is estimated as zero"
     return {
         "fitted": True,
-        "converged": converged and finite,
-        "message": message,
+        "converged": not trouble,
+        "message": trouble or "converged" + (zero if sd_seed < 1e-3 else ""),
         "dropped": list(fixed.dropped),
         "effects": [asdict(row) for row in rows],
         "sd_seed": sd_seed,
-        "sd_residual": sd_run,
+        "sd_residual": float(np.sqrt(fits[0].scale)),
         "warnings": sorted({f"{w.category.__name__}: {w.message}" for w in caught}),
     }
+
+
+def _trouble(fits: Sequence[Any], rows: "Sequence[FixedEffect]") -> str:
+    """Why the fit is not to be relied on; empty when it is."""
+    likelihoods = [float(fit.llf) for fit in fits]
+    if not all(np.isfinite(likelihoods)) or not all(np.isfinite(row.se) for row in rows):
+        return "the likelihood or a standard error is not finite: do not rely on this fit"
+    if not all(fit.converged for fit in fits):
+        return "an optimiser did not converge: do not rely on this fit"
+    if abs(likelihoods[0] - likelihoods[1]) > TOLERANCE:
+        listed = ", ".join(f"{m} {v:.4f}" for m, v in zip(OPTIMISERS, likelihoods, strict=True))
+        return f"two optimisers disagree on the likelihood ({listed}): do not rely on this fit"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -135,12 +149,14 @@ class FixedEffect:
     p: float
 
 
-def _effects(names: Sequence[str], fit: Any) -> list[FixedEffect]:
+def _effects(names: Sequence[str], fit: Any, centre: float) -> list[FixedEffect]:
+    """A row a term; the model is fitted to centred values, so the first gets its centre back."""
     k = len(names)
-    columns = (np.asarray(c, dtype=np.float64)[:k] for c in (fit.params, fit.bse, fit.pvalues))
+    columns = (np.asarray(c, dtype=np.float64)[:k] for c in (fit.params, fit.bse))
     rows = []
-    for name, b, se, p in zip(names, *columns, strict=True):
+    for name, b, se in zip(names, *columns, strict=True):
+        b = b + centre if name == names[0] else b
         reach = 1.959963984540054 * se
-        values = (b, se, b - reach, b + reach, b / se, p)
+        values = (b, se, b - reach, b + reach, b / se, math.erfc(abs(b / se) / math.sqrt(2)))
         rows.append(FixedEffect(name, *(float(v) for v in values)))
     return rows

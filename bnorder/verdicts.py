@@ -33,8 +33,9 @@ class PartData:
 
 @dataclass(frozen=True)
 class PartTests:
-    """A part's p-values, (studies,) each: what speaks for it, what against, and TOST."""
+    """A part's p-values, (studies,) each: sign-flip, what speaks for it, what against, TOST."""
 
+    p: Floats
     support: Floats
     against: Floats
     tost: Floats
@@ -54,13 +55,13 @@ def part_tests(claim: Claim, part: Part, data: PartData, flips: Flips) -> PartTe
     """The p-values of one part; p = 1 for the direction in which the mean does not point."""
     mean = data.values.mean(axis=-1)
     tost = est.tost_p(data.values, part.margin) if part.margin else np.ones_like(mean)
-    if claim.type == "equivalence" and part.margin:
-        return PartTests(tost, est.outside_p(data.values, part.margin), tost)
     p = est.sign_flip_p(data.keys, flips)
+    if claim.type == "equivalence" and part.margin:
+        return PartTests(p, tost, est.outside_p(data.values, part.margin), tost)
     if claim.two_sided:
-        return PartTests(p, np.ones_like(p), tost)
+        return PartTests(p, p, np.ones_like(p), tost)
     total = data.keys.sum(axis=-1)  # whole numbers have an exact sign
-    return PartTests(np.where(total > 0, p, 1.0), np.where(total < 0, p, 1.0), tost)
+    return PartTests(p, np.where(total > 0, p, 1.0), np.where(total < 0, p, 1.0), tost)
 
 
 def decide(claims: Sequence[Claim], tests: Sequence[Sequence[PartTests]]) -> Decisions:
@@ -103,11 +104,12 @@ def judge(claims: Sequence[Claim], table: RunTable, resamples: int = RESAMPLES) 
         except NotTested as reason:
             reasons[claim.id] = str(reason)
     made: dict[str, Verdict] = {}
+    flips = est.flip_signs(len(table.grid.seeds), np.random.default_rng(SEED))
     for family in dict.fromkeys(claim.family for claim in claims):
         tested = [c for c in claims if c.family == family and c.id in contrasts]
         if tested:
             parts = {c.id: contrasts[c.id] for c in tested}
-            made |= _judge_family(tested, parts, table, resamples)
+            made |= _judge_family(tested, parts, table, flips, resamples)
     return [made.get(c.id) or untested(c, reasons[c.id]) for c in claims]
 
 
@@ -128,10 +130,9 @@ def _judge_family(
     claims: Sequence[Claim],
     contrasts: Mapping[str, Sequence[Contrast]],
     table: RunTable,
+    flips: Flips,
     resamples: int,
 ) -> dict[str, Verdict]:
-    n = len(table.grid.seeds)
-    flips = est.flip_signs(n, np.random.default_rng(SEED))
     data = {c.id: [PartData(x.values[None], x.keys[None]) for x in contrasts[c.id]] for c in claims}
     tests = [_tests(c, data[c.id], flips) for c in claims]
     decisions = decide(claims, tests)
@@ -225,7 +226,6 @@ def _estimate(
     sd, n = float(np.std(values, ddof=1)), len(values)
     _, error = est.mean_and_error(values)
     sd = 0.0 if float(error) == 0 else sd
-    flips = est.flip_signs(n, np.random.default_rng(SEED))
     one_sided = claim.type == "threshold"
     g = est.hedges_g_one(values) if one_sided else est.hedges_g_av(contrast.plus, contrast.minus)
     word = _part_word(claim, test, level)
@@ -245,7 +245,7 @@ def _estimate(
         n=n,
         seeds=table.grid.seeds,
         values=tuple(float(v) for v in values),
-        p=float(est.sign_flip_p(contrast.keys, flips)),
+        p=float(test.p[0]),
         t_p=float(est.paired_t_p(values)),
         wilcoxon_p=est.wilcoxon_p(values),
         tost_p=float(test.tost[0]) if part.margin else math.nan,
