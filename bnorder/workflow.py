@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from bnorder.claims import Claim, load_claims
 from bnorder.errors import UserError, exit_cleanly
+from bnorder.ordering import Activation, Ordering
 from bnorder.study import Study, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
@@ -42,6 +44,26 @@ def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], S
     path = study_path(str(config.get("study", "quick")))
     overrides = study_overrides(config)
     return path, overrides, load_study(path, overrides)
+
+
+def check_claims(path: str) -> None:
+    """Raise UserError where a claims file, or an ordering or activation it names, is no such thing.
+
+    A well-formed arm that the study lacks is fine: its claim is then not tested, and says so.
+    """
+    for claim in load_claims(path).claims:
+        try:
+            _check_arms(claim)
+        except UserError as error:
+            raise UserError(f"{path}: claim {claim.id}: {error}") from None
+
+
+def _check_arms(claim: Claim) -> None:
+    for term in (term for part in claim.parts for term in part.terms):
+        for ordering in term.select.get("ordering", ()):
+            Ordering(str(ordering))
+        for activation in term.select.get("activation", ()):
+            Activation(str(activation))
 
 
 def study_path(study: str) -> Path:

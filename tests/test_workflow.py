@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import REPOSITORY
 
 from bnorder import workflow
 from bnorder.errors import UserError
@@ -342,24 +343,41 @@ def test_unreadable_study_is_one_clear_line(
     assert "cannot be read" in one_line_of({"study": str(folder)}, capsys)
 
 
-def test_claims_file_that_names_an_arm_wrongly_is_one_clear_line(first: Done, project: Path,
-    plan: Runner, edit: Runner) -> None:  # fmt: skip
-    edit(
-        "claims/article.yaml",
-        lambda text: text.replace("ordering: act-bn-conv", "ordering: act-bm-conv", 1),
-    )
-    stopped = plan()
+BAD_CLAIMS = {
+    "ordering": ("ordering: act-bn-conv", "ordering: act-bm-conv", "ordering 'act-bm-conv'"),
+    "activation": ("activation: relu", "activation: rulu", "activation 'rulu'"),
+    "key": ("margin: 0.2", "margins: 0.2", "unknown key 'margins'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CLAIMS)
+def test_claims_file_that_names_an_arm_wrongly_is_one_clear_line(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, wrong, expected = BAD_CLAIMS[case]
+    path = tmp_path / "claims.yaml"
+    text = (REPOSITORY / "claims/article.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    line = one_line(lambda: workflow.check_claims(str(path)), capsys)
+    assert line.startswith(f"error: {path}: ")
+    assert expected in line
+
+
+def test_absent_claims_file_stops_the_workflow_before_it_runs(first: Done, plan: Runner) -> None:
+    stopped = plan("tiny", "claims=claims/absent.yaml")
     assert stopped.status != 0
-    line = next(line for line in stopped.text.splitlines() if line.startswith("error: "))
-    assert "claims/article.yaml" in line
-    assert "act-bm-conv" in line
+    assert "error: claims/absent.yaml: no such file" in stopped.text
     assert "Traceback" not in stopped.text
 
 
 def one_line_of(config: dict[str, object], capsys: pytest.CaptureFixture[str]) -> str:
     """What the Snakefile says of a configuration that it refuses."""
+    return one_line(lambda: workflow.configured_study(config), capsys)
+
+
+def one_line(action: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stopped:
-        workflow.or_exit(lambda: workflow.configured_study(config))
+        workflow.or_exit(action)
     assert stopped.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

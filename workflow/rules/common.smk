@@ -1,14 +1,20 @@
 # The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
 # torch, no network, nothing read but the study, the claims and the library's source.
-from bnorder.claims import load_claims
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
-from bnorder.workflow import configured_study, cuda_devices, or_exit, set_options, setting
+from bnorder.workflow import (
+    check_claims,
+    configured_study,
+    cuda_devices,
+    or_exit,
+    set_options,
+    setting,
+)
 
 TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml")
 
 STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
-or_exit(lambda: load_claims(STUDY.claims))
+or_exit(lambda: check_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
 GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, cuda_devices())))
 
