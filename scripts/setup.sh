@@ -37,7 +37,7 @@ print(hashlib.sha256(pathlib.Path("requirements.lock").read_bytes()).hexdigest()
 find_python() { # a Python that can make the environment
   local name
   for name in python3 python3.13 python3.12 python3.11 python; do
-    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1; then
       "$name" -c 'import sys; print(sys.executable)'
       return
     fi

@@ -1,0 +1,265 @@
+"""Set-up: what the three lists of dependencies say, and what `make` does with them."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+# conda-forge's names for what the package registry calls otherwise.
+CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+# What conda brings beside Python's packages.
+NATIVE = {"python", "pango", "harfbuzz", "make"}
+
+
+def project_table() -> dict[str, object]:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def locked_versions() -> dict[str, list[tuple[str, str]]]:
+    """Name → (version, marker) of each line of the lock; one name may have several."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    for name, version, marker in re.findall(
+        r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)(?: ; ([^\\\n]+))?", text, re.M
+    ):
+        found.setdefault(canonicalize_name(name), []).append((version, marker.strip()))
+    return found
+
+
+def test_conda_environment_has_the_ranges_of_pyproject() -> None:
+    listed = yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
+    conda = {r.name: r.specifier for r in map(Requirement, listed["dependencies"])}
+    project = project_table()
+    wanted = {
+        CONDA_NAMES.get(r.name, r.name): r.specifier
+        for r in map(Requirement, project["dependencies"])
+    }
+    assert {name: s for name, s in conda.items() if name not in NATIVE} == wanted
+    assert str(conda["python"]) == str(Requirement("x" + project["requires-python"]).specifier)
+    assert "pango" in conda
+
+
+def test_lock_satisfies_pyproject_and_the_conda_environment() -> None:
+    project = project_table()
+    locked = locked_versions()
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        requirement = Requirement(text)
+        versions = locked.get(canonicalize_name(requirement.name))
+        assert versions, f"{requirement.name} is not in requirements.lock: run `make lock`"
+        for version, marker in versions:
+            assert version in requirement.specifier, f"{text}: locked at {version} ({marker})"
+
+
+def test_lock_has_a_hash_for_every_package_and_names_no_index() -> None:
+    text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.M)[1:]
+    assert len(entries) > 100
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
+    assert "index" not in text.split("==")[0]
+
+
+def test_makefile_knows_every_key_of_a_study() -> None:
+    schema_file = REPOSITORY / "workflow/schemas/study.schema.yaml"
+    keys = yaml.safe_load(schema_file.read_text(encoding="utf-8"))["properties"]
+    wanted = {*keys, *keys["recipe"]["properties"]} - {"name"}
+    text = (REPOSITORY / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    listed = re.search(r"^KEYS := (.*)$", text, re.M)
+    assert listed
+    assert {key.lower() for key in listed[1].split()} == wanted
+
+
+def test_profiles_choose_what_re_runs_a_job() -> None:
+    for name in ("default", "slurm"):
+        path = REPOSITORY / "workflow/profiles" / name / "config.yaml"
+        text = re.sub(r"^\?if .*:$", "when_at_a_terminal:", path.read_text("utf-8"), flags=re.M)
+        profile = yaml.safe_load(text)
+        assert profile["rerun-triggers"] == ["mtime", "input", "params"], name
+        assert profile["keep-going"], name
+        assert profile["show-failed-logs"], name
+
+
+# make and scripts/setup.sh, with a stand-in for uv
+
+SetUp = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The files that set-up needs, in a folder with a space in its name."""
+    root = tmp_path / "a checkout"
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, root / name)
+    for folder in ("scripts", "studies"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
+    return root
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder that stands first on PATH; its uv notes its calls and makes a bare environment."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    program(
+        folder / "uv",
+        f"""echo "$*" >> "{tmp_path}/calls"
+        [ -z "${{FAIL:-}}" ] || case "$*" in *sync*) exit 1;; esac
+        [ "$1" != venv ] || {{ mkdir -p .venv/bin; ln -sf "{sys.executable}" .venv/bin/python; }}
+        """,
+    )
+    return folder
+
+
+def program(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\nset -e\n{body}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def set_up(checkout: Path, tools: Path) -> SetUp:
+    def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "TMPDIR")}
+        path = f"{tools}:{Path(sys.executable).parent}:/usr/bin:/bin"
+        return subprocess.run(
+            ["bash", str(checkout / "scripts/setup.sh"), *words],
+            env=kept | {"PATH": path} | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def calls(tmp_path: Path) -> list[str]:
+    noted = tmp_path / "calls"
+    return noted.read_text(encoding="utf-8").splitlines() if noted.exists() else []
+
+
+def test_set_up_is_made_once_from_the_lock_and_says_so(
+    set_up: SetUp, checkout: Path, tmp_path: Path
+) -> None:
+    done = set_up()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(checkout / ".venv/bin")
+    assert "Setting up .venv from requirements.lock with uv" in done.stderr
+    assert [call.split()[0:2] for call in calls(tmp_path)] == [["venv", "--quiet"], ["pip", "sync"]]
+    assert "--require-hashes" in calls(tmp_path)[1]
+    again = set_up()
+    assert (again.stdout, again.stderr) == (done.stdout, "")
+    assert len(calls(tmp_path)) == 2
+
+
+def test_interrupted_set_up_is_done_again(set_up: SetUp, checkout: Path, tmp_path: Path) -> None:
+    assert set_up(FAIL="1").returncode != 0
+    done = set_up()
+    assert done.returncode == 0, done.stderr
+    assert len(calls(tmp_path)) == 4
+
+
+def test_another_lock_makes_another_set_up(set_up: SetUp, checkout: Path, tmp_path: Path) -> None:
+    set_up()
+    lock = checkout / "requirements.lock"
+    lock.write_text(lock.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    assert "Setting up" in set_up().stderr
+    stamp = (checkout / ".venv/.bnorder-lock").read_text(encoding="utf-8").strip()
+    assert stamp == hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_active_environment_with_the_dependencies_is_used(
+    variable: str, set_up: SetUp, checkout: Path
+) -> None:
+    done = set_up("dev", **{variable: sys.prefix})
+    assert done.stdout.strip() == f"{sys.prefix}/bin"
+    assert done.stderr == ""
+    assert not (checkout / ".venv").exists()
+
+
+def test_active_environment_without_them_is_named_and_left_alone(
+    set_up, checkout, tmp_path
+) -> None:
+    bare = tmp_path / "bare"
+    (bare / "bin").mkdir(parents=True)
+    program(bare / "bin/python", "echo 'torch>=2.9,<3'")
+    done = set_up(CONDA_PREFIX=str(bare))
+    assert done.stdout.strip() == str(checkout / ".venv/bin")
+    assert f"The active environment {bare} lacks torch>=2.9,<3; using .venv instead." in done.stderr
+
+
+def test_foreign_environment_is_not_overwritten(set_up: SetUp, checkout: Path) -> None:
+    (checkout / ".venv/bin").mkdir(parents=True)
+    program(checkout / ".venv/bin/python", "echo torch")
+    done = set_up()
+    assert done.returncode == 2
+    assert "error: .venv was not made by this Makefile and lacks torch" in done.stderr
+    assert (checkout / ".venv/bin/python").exists()
+
+
+def test_no_python_that_fits_is_one_clear_line(checkout: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name in ("python3", "python", "python3.11", "python3.12", "python3.13"):
+        program(folder / name, 'echo "Python 3.9.2"; exit 1')
+    for name in ("bash", "dirname", "cat"):
+        (folder / name).symlink_to(shutil.which(name) or name)
+    done = subprocess.run(
+        [str(folder / "bash"), str(checkout / "scripts/setup.sh")],
+        env={"PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no Python from 3.11 to 3.13 on PATH (Python 3.9.2)" in done.stderr
+    assert "conda env create -f environment.yml" in done.stderr
+
+
+def test_make_alone_lists_every_target(checkout: Path) -> None:
+    done = subprocess.run(["make"], cwd=checkout, capture_output=True, text=True, check=True)
+    for target in ("report", "test", "check", "lock", "clean", "setup"):
+        assert re.search(rf"^  {target} +\w", done.stdout, re.M)
+    assert "article" in done.stdout
+
+
+def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
+    for name in ("results/quick", ".ruff_cache", "scripts/__pycache__"):
+        (checkout / name).mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["make", "clean"], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    assert "removing .ruff_cache" in done.stdout
+    assert "keeping results (make clean RESULTS=1 removes it)" in done.stdout
+    assert (checkout / "results/quick").exists()
+    assert not (checkout / "scripts/__pycache__").exists()
+    subprocess.run(["make", "clean", "RESULTS=1"], cwd=checkout, check=True, capture_output=True)
+    assert not (checkout / "results").exists()
+
+
+def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
+    shown = subprocess.run(
+        ["make", "--dry-run", "report", "STUDY=article", "SEEDS=3", "TITLE=it's 'quoted' $$HOME"],
+        cwd=checkout,
+        env=os.environ | {"EPOCHS": "9"},  # of the environment: no override
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    config = shown[shown.index("--config") + len("--config") :]
+    words = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {config}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert words == ["study=article", "title=it's 'quoted' $HOME", "seeds=3"]
