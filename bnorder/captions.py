@@ -14,6 +14,7 @@ from bnorder.language import ENGLISH
 from bnorder.results import Results
 from bnorder.ordering import Ordering
 
+Row = Mapping[str, Any]
 Words = tuple[str, str, str]
 SEEDS = "Each small mark is a seed; the larger mark below it is the mean with its 95 % t-interval."
 
@@ -67,7 +68,7 @@ def _on(results: Results, dataset: str) -> str:
     return f" on {look.dataset_words(dataset)}" if _several(results) else ""
 
 
-def _arm_words(row: Mapping[str, Any]) -> str:
+def _arm_words(row: Row) -> str:
     return (
         f"{look.ordering_words(row['ordering'])}, {look.activation_words(row['activation'])}, "
         f"{look.depth_words(int(row['depth']))}"
@@ -82,7 +83,7 @@ def classes_shown(orderings: Iterable[str]) -> str:
     return listing(f"{shapes[c]}: {words[c]}" for c in look.CLASS_ORDER if c in present)
 
 
-def accuracy(results: Results, dataset: str, *, page_of: tuple[int, int], outside: int) -> Words:
+def accuracy(results: Results, dataset: str, page_of: tuple[int, int], outside: int) -> Words:
     """Message: the best and the worst mean on the grid."""
     arms = [
         a
@@ -133,7 +134,7 @@ def blocks(orderings: Sequence[str]) -> Words:
     return title, caption.strip(), f"Chains of layers, two blocks of each ordering. {chains}."
 
 
-def forest(results: Results, parts: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Words:
+def forest(parts: Sequence[tuple[Row, Row]]) -> Words:
     """Message: how many effects reach their margin."""
     clear = [v["id"] for v, p in parts if _excludes_zero(p)]
     title = "Every effect in percentage points"
@@ -156,12 +157,12 @@ def forest(results: Results, parts: Sequence[tuple[Mapping[str, Any], Mapping[st
     return title, f"{message} {reading}", f"Forest plot of effects. {numbers}."
 
 
-def _excludes_zero(part: Mapping[str, Any]) -> bool:
+def _excludes_zero(part: Row) -> bool:
     low, high = part["ci_low"], part["ci_high"]
     return low is not None and high is not None and (low > 0 or high < 0)
 
 
-def claim(verdict: Mapping[str, Any]) -> Words:
+def claim(verdict: Row) -> Words:
     """Message: the verdict's own sentence."""
     title = f"Evidence for {verdict['id']}"
     parts = verdict["parts"]
@@ -177,17 +178,17 @@ def claim(verdict: Mapping[str, Any]) -> Words:
     return title, f"{_opening(verdict)} {reading}", alt
 
 
-def _opening(verdict: Mapping[str, Any]) -> str:
+def _opening(verdict: Row) -> str:
     contrast = str(verdict["contrast"]).strip().rstrip(".")
     return f"{contrast[:1].upper()}{contrast[1:]}: {verdict['verdict']}."
 
 
-def _value(part: Mapping[str, Any]) -> str:
+def _value(part: Row) -> str:
     unit = " pp" if part["unit"] == "pp" else f" {part['unit']}".rstrip()
     return pp(part["mean"], digits_of(part["unit"])) + unit
 
 
-def _interval(part: Mapping[str, Any]) -> str:
+def _interval(part: Row) -> str:
     return signed_interval(part["ci_low"], part["ci_high"], digits_of(part["unit"]))
 
 
@@ -195,7 +196,7 @@ def digits_of(unit: str) -> int:
     return {"pp": 2, "steps": 0}.get(unit, 4)
 
 
-def learning(results: Results, dataset: str, *, page_of: tuple[int, int]) -> Words:
+def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
     """Message: the orders with the least and the largest mean error over the training."""
     title = f"Test error while training{_on(results, dataset)}{_of_page(page_of)}"
     arms = [
@@ -220,12 +221,12 @@ def learning(results: Results, dataset: str, *, page_of: tuple[int, int]) -> Wor
     return title, message + reading, alt.strip()
 
 
-def _area(row: Mapping[str, Any]) -> float:
+def _area(row: Row) -> float:
     return float(row["area_mean"])
 
 
 def convergence(
-    results: Results, dataset: str, threshold: float, *, page_of: tuple[int, int]
+    results: Results, dataset: str, threshold: float, page_of: tuple[int, int]
 ) -> Words:
     """Message: where runs got there and where they did not."""
     title = f"Steps to {threshold:g} % test accuracy{_on(results, dataset)}{_of_page(page_of)}"
@@ -244,7 +245,7 @@ def convergence(
     return title, f"{message} {reading}".strip(), alt.strip()
 
 
-def _survival_message(rows: Sequence[Mapping[str, Any]], threshold: float) -> str:
+def _survival_message(rows: Sequence[Row], threshold: float) -> str:
     if not rows:
         return ""
     never = [r for r in rows if r["reached"] == 0]
@@ -269,11 +270,11 @@ def _survival_message(rows: Sequence[Mapping[str, Any]], threshold: float) -> st
     return message
 
 
-def _median(row: Mapping[str, Any]) -> float:
+def _median(row: Row) -> float:
     return float(row["median_steps"])
 
 
-def cell_words(row: Mapping[str, Any], *, several: bool) -> str:
+def cell_words(row: Row, *, several: bool) -> str:
     """`ReLU, 2 blocks`, `all activations, 2 blocks`, … of a row of exploration."""
     act, depth = str(row["activation"]), str(row["depth"])
     words = "all activations" if act == "all" else look.activation_words(act)
@@ -281,7 +282,7 @@ def cell_words(row: Mapping[str, Any], *, several: bool) -> str:
     return f"{look.dataset_words(row['dataset'])}: {words}" if several else words
 
 
-def class_effect(rows: Sequence[Mapping[str, Any]]) -> Words:
+def class_effect(rows: Sequence[Row]) -> Words:
     """Message: where the class effect's interval excludes zero."""
     clear = [r for r in rows if _excludes_zero(r)]
     title = "BN first against activation first, cell by cell"
@@ -299,20 +300,31 @@ def class_effect(rows: Sequence[Mapping[str, Any]]) -> Words:
 
 
 def term_words(term: str) -> str:
-    """A model term as people read it."""
-    return term.replace(":", " × ").replace("_", " ")
+    """A model term such as `class[bn_first]:depth[2]` as people read it."""
+    return " × ".join(_factor_words(factor) for factor in term.split(":"))
 
 
-def mixed_model(model: Mapping[str, Any]) -> Words:
+def _factor_words(factor: str) -> str:
+    match = re.fullmatch(r"(\w+)\[(.+)\]", factor)
+    if not match:
+        return factor.replace("_", " ")
+    axis, level = match.groups()
+    if axis == "depth":
+        return look.depth_words(int(level)) if level.isdigit() else f"depth {level}"
+    if axis == "activation":
+        return look.activation_words(level)
+    return {**look.CLASS_WORDS, **look.CUT_WORDS}.get(level, level)
+
+
+def mixed_model(model: Row, effects: Sequence[Row]) -> Words:
     """Message: whether the fit converged and how many effects exclude zero."""
-    effects = model["effects"]
     clear = sum(_excludes_zero(e) for e in effects)
     state = "converged" if model.get("converged") else "did not converge"
     title = "Mixed model of test accuracy"
     caption = (
         f"The fit {state}; {clear} of {len(effects)} terms have a 95 % interval without zero. "
-        "Mark: fixed effect; line: its interval; the seed is a random effect. Exploration: no "
-        "verdict rests on it."
+        "Mark: fixed effect, as a deviation from the mean of all (sum coding); line: its interval; "
+        "the seed is a random effect. Exploration: no verdict rests on it."
     )
     numbers = "; ".join(
         f"{term_words(str(e['term']))} {pp(e['estimate'])}"

@@ -4,6 +4,8 @@ Colours: blues and greens for BN first, oranges and pinks for activation first, 
 lightness tells the members of a class apart, so that a grey print keeps what colour says.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,3 +106,9 @@ def in_order(orderings: list[str] | tuple[str, ...]) -> list[str]:
     return sorted(
         set(orderings), key=lambda o: (CLASS_ORDER.index(Ordering(o).bn_class), names.index(o))
     )
+
+
+def slug(text: str) -> str:
+    """A name as part of an id or a file name; different names stay different."""
+    plain = re.sub(r"[^A-Za-z0-9-]", "-", text)
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -1,6 +1,7 @@
 """The report's markup as a tagged PDF, the same bytes from the same text."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
 IDENTIFIER = b"bnorder-report"  # fixed, so that two builds are the same bytes
 
 
-def write_pdf(markup: str) -> bytes:
+def write_pdf(markup: str, images: Mapping[str, bytes]) -> bytes:
     """Lay out the document for A4; tagged, with bookmarks, metadata and embedded fonts.
 
-    Raises UserError when the system lacks pango. Nothing but our own fonts is ever fetched.
+    images: SVG by name, for `figure:NAME` in the markup. Nothing else is fetched but our own
+    fonts. Raises UserError when the system lacks pango.
     """
     try:
         import weasyprint
@@ -26,7 +28,7 @@ def write_pdf(markup: str) -> bytes:
         ) from None
     logging.getLogger("weasyprint").setLevel(logging.ERROR)
     logging.getLogger("fontTools").setLevel(logging.ERROR)
-    document = weasyprint.HTML(string=markup, url_fetcher=_fetcher(), base_url="report:/")
+    document = weasyprint.HTML(string=markup, url_fetcher=_fetcher(images), base_url="report:/")
     pdf: bytes = document.write_pdf(
         pdf_variant="pdf/ua-1",
         pdf_identifier=IDENTIFIER,
@@ -35,18 +37,22 @@ def write_pdf(markup: str) -> bytes:
     return pdf
 
 
-def _fetcher() -> "weasyprint.urls.URLFetcher":
-    """Serves `font:NAME` from the fonts that matplotlib carries, and refuses everything else."""
+def _fetcher(images: Mapping[str, bytes]) -> "weasyprint.urls.URLFetcher":
+    """Serves `font:NAME` from the fonts that matplotlib carries and `figure:NAME`; refuses the rest."""
     import matplotlib
     from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
     fonts = {p.name: p for p in (Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf")}
 
-    class OwnFonts(URLFetcher):  # type: ignore[misc]
+    class OwnFiles(URLFetcher):  # type: ignore[misc]
         def fetch(self, url: str, headers: object = None) -> URLFetcherResponse:
-            font = fonts.get(url.removeprefix("font:"))
-            if font is None:
-                raise FatalURLFetchingError(f"the report may not fetch {url[:80]}")
-            return URLFetcherResponse(url, font.read_bytes(), {"Content-Type": "font/ttf"})
+            scheme, _, name = url.partition(":")
+            if scheme == "font" and name in fonts:
+                return URLFetcherResponse(
+                    url, fonts[name].read_bytes(), {"Content-Type": "font/ttf"}
+                )
+            if scheme == "figure" and name in images:
+                return URLFetcherResponse(url, images[name], {"Content-Type": "image/svg+xml"})
+            raise FatalURLFetchingError(f"the report may not fetch {url[:80]}")
 
-    return OwnFonts()
+    return OwnFiles()

@@ -16,7 +16,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from bnorder import captions, look, svg, view
-from bnorder.figures import Drawing, draw_all
+from bnorder.drawing import Drawing
+from bnorder.figures import draw_all
 from bnorder.files import write_atomically
 from bnorder.printing import filters, unit_words
 from bnorder.provenance import Provenance, provenance
@@ -44,7 +45,8 @@ def render(study_file: Path, tables: Path, analysis: Path, out: Path) -> Report:
     made = provenance(results)
     drawings = draw_all(results)
     html = document(results, made, drawings, "html")
-    pdf = write_pdf(document(results, made, drawings, "pdf"))
+    images = {d.key: svg.for_pdf(d.svg) for d in drawings}
+    pdf = write_pdf(document(results, made, drawings, "pdf"), images)
     files = _write_figures(drawings, out / "figures")
     write_atomically(out / "report.html", html.encode("utf-8"))
     write_atomically(out / "report.pdf", pdf)
@@ -95,7 +97,7 @@ def _environment(*, traced: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= filters(traced=traced)
-    environment.filters |= {"slug": slug, "said": said, "sentence": _capital}
+    environment.filters |= {"slug": look.slug, "said": said, "sentence": _capital}
     return environment
 
 
@@ -123,7 +125,7 @@ def _context(
         "numbers": {key: i for i, key in enumerate(keys, 1)},
         "drawings": {d.key: d for d in drawings},
         "keys": lambda start: [k for k in keys if k == start or k.startswith(start + "-")],
-        "inline": lambda d: Markup(svg.inline(d.svg, prefix=slug(d.key), alt=d.alt, medium=medium)),
+        "inline": lambda d: Markup(svg.for_page(d.svg, prefix=d.key, alt=d.alt)),
         "data_uri": data_uri,
         "legend": lambda: _legend(results) if html else "",
         "glyphs": view.GLYPHS,
@@ -174,12 +176,6 @@ def _tables(results: Results, made: Provenance, show: Mapping[str, Any]) -> dict
         "arms": view.arms(results, made),
         "missing": results.missing,
     }
-
-
-def slug(text: str) -> str:
-    """A name as part of an id; different names stay different."""
-    plain = re.sub(r"[^A-Za-z0-9-]", "-", text)
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def said(text: str) -> Markup:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +96,11 @@ class Results:
     def claims(self) -> list[Mapping[str, Any]]:
         return list(self.verdicts["verdicts"])
 
+    def by_family(self) -> list[Mapping[str, Any]]:
+        """The claims, families together, each in its own order."""
+        families = list(dict.fromkeys(v["family"] for v in self.claims))
+        return sorted(self.claims, key=lambda v: families.index(v["family"]))
+
 
 ANALYSIS_TABLES = (
     "arms",
@@ -131,7 +136,7 @@ def load_results(study: Study, study_file: Path, tables: Path, analysis: Path) -
         study=study,
         study_sha256=hashlib.sha256(Path(study_file).read_bytes()).hexdigest(),
         runs=_parquet(tables / "runs.parquet", "tables/runs.parquet"),
-        curves=_parquet(tables / "curves.parquet", "tables/curves.parquet"),
+        curves=_parquet(tables / "curves.parquet", "tables/curves.parquet", only=["step"]),
         missing=tuple(missing.get("missing", ())),
         expected=int(missing.get("expected", len(study.runs()))),
         verdicts=verdicts,
@@ -151,22 +156,31 @@ def _json(path: Path, *, required: bool = True) -> Any:
         raise UserError(f"{path}: cannot be read as JSON ({error}); run its step again") from None
 
 
-def _parquet(path: Path, name: str) -> Table:
+def _parquet(path: Path, name: str, only: Sequence[str] | None = None) -> Table:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.ParquetFile(path).read(use_threads=False)  # no pandas
+        # not read_table, and no to_numpy: both import pandas, which costs more than the report
+        table = pyarrow.parquet.ParquetFile(path).read(columns=only, use_threads=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; collect the records first (make report)") from None
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: no valid Parquet ({error}); run its step again") from None
     columns = {
-        column: table.column(column).to_numpy(zero_copy_only=False)
+        column: _column(table.column(column).to_pylist())
         for column in table.column_names
         if not column.startswith("__index")
     }
     return Table(name, columns, np.arange(table.num_rows))
+
+
+def _column(values: list[Any]) -> np.ndarray:
+    if all(isinstance(v, (int, float)) or v is None for v in values) and not any(
+        isinstance(v, bool) for v in values
+    ):
+        return np.array([math.nan if v is None else v for v in values])
+    return np.array(values, dtype=object)
 
 
 def _traced(value: Any, source: str) -> Any:

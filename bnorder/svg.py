@@ -1,52 +1,88 @@
-"""A matplotlib SVG made fit to stand inside a page: own ids, page colours, no second alternative."""
+"""A matplotlib SVG made fit for the report: its own ids, the page's colours, and few elements."""
 
 import re
 from html import escape
-from typing import Literal
+from xml.etree import ElementTree as ET
 
 from bnorder import look
 
-Medium = Literal["html", "pdf"]
-
+SVG = "{http://www.w3.org/2000/svg}"
+HREF = "{http://www.w3.org/1999/xlink}href"
 # what a figure's fixed colours are called in the page's style sheet
 CSS_NAMES = {look.INK: "currentColor", look.RULE: "var(--rule)", look.BAND: "var(--band)"} | {
     colours[0]: f"var(--o-{ordering})" for ordering, colours in look.COLOURS.items()
 }
+CSS_NAMES[look.PAPER] = "var(--paper)"
 _COLOUR = re.compile("|".join(CSS_NAMES))
-_REFERENCE = re.compile(r'(?:url\(|href=")#([^")]+)')
+_FONT = re.compile(r"font-family: [^;]+;? ?")
 
 
-def inline(svg: str, *, prefix: str, alt: str, medium: Medium) -> str:
-    """The drawing as markup for the page; `prefix` keeps its ids apart from other figures'.
+def for_page(svg: str, *, prefix: str, alt: str) -> str:
+    """Markup to stand in an HTML page, its alternative text as a label.
 
-    In HTML colours follow the page's scheme and the alternative text is a label; in the PDF they
-    stay fixed and it is the `<title>`, which is what the tagged PDF reads.
+    prefix: keeps the drawing's ids apart from other drawings'. Colours follow the page's scheme.
     """
-    opening, body = re.match(r".*?(<svg[^>]*>)(.*)</svg>", svg, re.S).groups()  # type: ignore[union-attr]
-    body = re.sub(
-        r"<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", body, flags=re.S
-    )
-    used = set(_REFERENCE.findall(body))
-    body = re.sub(r' id="([^"]+)"', lambda m: _identity(m[1], prefix, used), body)
-    body = _REFERENCE.sub(lambda m: m[0].replace("#", f"#{prefix}-"), body)
-    body = body.replace(f"fill: {look.PAPER}", "fill: var(--paper)") if medium == "html" else body
-    body = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", body)
-    body = re.sub(r"\s*\n\s*", " ", body)
-    width, height = (
-        float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', opening).groups()
-    )  # type: ignore[union-attr]
-    box = f'viewBox="0 0 {width:g} {height:g}" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    if medium == "pdf":
-        size = f'width="{width:g}pt" height="{height:g}pt" xmlns="http://www.w3.org/2000/svg"'
-        return f"<svg {box} {size}><title>{escape(alt)}</title>{body}</svg>"
-    body = _COLOUR.sub(lambda m: CSS_NAMES[m[0]], body)
-    body = re.sub(r"font-family: [^;\"]+;? ?", "", body)
-    body = body.replace("xlink:href", "href")
-    label = escape(alt, quote=True)
-    return f'<svg {box.partition(" xmlns")[0]} role="img" aria-label="{label}">{body}</svg>'
+    root = _slim(svg)
+    for node in root.iter():
+        for name in ("id", HREF, "clip-path"):
+            if name in node.attrib:
+                node.set(name, _own(node.attrib[name], prefix))
+        if HREF in node.attrib:
+            node.set("href", node.attrib.pop(HREF))
+        if "style" in node.attrib:
+            node.set(
+                "style",
+                _FONT.sub("", _COLOUR.sub(lambda m: CSS_NAMES[m[0]], node.get("style", ""))),
+            )
+    text = "".join(ET.tostring(child, encoding="unicode") for child in root)
+    text = text.replace(' xmlns:ns0="http://www.w3.org/2000/svg"', "").replace("ns0:", "")
+    box, label = root.get("viewBox", ""), escape(alt, quote=True)
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{text}</svg>'
 
 
-def _identity(name: str, prefix: str, used: set[str]) -> str:
+def for_pdf(svg: str) -> bytes:
+    """The drawing as an image of its own, with fixed colours."""
+    return ET.tostring(_slim(svg), encoding="utf-8")
+
+
+def _own(value: str, prefix: str) -> str:
+    if "#" in value:
+        return value.replace("#", f"#{prefix}-")
+    return f"{prefix}-{value}"
+
+
+def _slim(svg: str) -> ET.Element:
+    """The drawing without metadata, unused ids and groups that group nothing."""
+    root = ET.fromstring(svg)
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
+    _visit(root, used)
+    return root
+
+
+def _visit(parent: ET.Element, used: set[str]) -> None:
+    children: list[ET.Element] = []
+    for child in parent:
+        if child.tag in {SVG + "metadata", SVG + "style", SVG + "title"}:
+            continue
+        _visit(child, used)
+        _mend(child, used)
+        empty = child.tag in {SVG + "g", SVG + "defs"} and not len(child)
+        if child.tag == SVG + "g" and not child.attrib:
+            children += child
+        elif not empty:
+            children.append(child)
+    parent[:] = children
+    parent.text = parent.text.strip() if parent.text and parent.tag != SVG + "text" else parent.text
+    parent.tail = None
+
+
+def _mend(node: ET.Element, used: set[str]) -> None:
+    name = node.attrib.pop("id", "")
     if name.startswith("o:"):
-        return f' data-o="{name[2:]}"'
-    return f' id="{prefix}-{name}"' if name in used else ""
+        node.set("data-o", name[2:])
+    elif name in used:
+        node.set("id", name)
+    if node.get("transform", "").startswith("rotate(-0 "):
+        del node.attrib["transform"]
+    if "d" in node.attrib:
+        node.set("d", re.sub(r"\s+", " ", node.attrib["d"]).strip())

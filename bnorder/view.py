@@ -7,6 +7,7 @@ import yaml
 
 from bnorder import captions, look
 from bnorder.captions import listing
+from bnorder.ordering import Ordering
 from bnorder.provenance import Provenance
 from bnorder.printing import duration
 from bnorder.results import Num, Results, Table
@@ -105,7 +106,7 @@ def grid(results: Results) -> list[dict[str, str]]:
     levels = {
         "Data": listing(look.dataset_words(d) for d in study.datasets),
         "Ordering": "; ".join(
-            f"{look.ordering_words(o)} ({look.CLASS_WORDS[look.Ordering(o).bn_class]})"
+            f"{look.ordering_words(o)} ({look.CLASS_WORDS[Ordering(o).bn_class]})"
             for o in orderings
         ),
         "Activation": listing(look.activation_words(a) for a in study.activations),
