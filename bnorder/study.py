@@ -226,6 +226,17 @@ def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     return result
 
 
+def parse_override(text: str) -> tuple[str, Any]:
+    """`seeds=3` as a key and its value in YAML; raises UserError when it is no such thing."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text[:60]!r}: expected KEY=VALUE, such as seeds=3")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {text[:60]!r}: its value is no valid YAML") from None
+
+
 def _overrides_label(overrides: Mapping[str, Any]) -> str:
     parts = [f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in sorted(overrides.items())]
     label = re.sub(r'[\[\]"]', "", "+".join(parts))

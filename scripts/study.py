@@ -4,11 +4,9 @@ import _bootstrap  # noqa: F401
 import argparse
 from pathlib import Path
 
-import yaml
-
-from bnorder.errors import UserError, exit_cleanly
+from bnorder.errors import exit_cleanly
 from bnorder.records import write_text
-from bnorder.study import load_study
+from bnorder.study import load_study, parse_override
 
 
 def main() -> None:
@@ -23,16 +21,6 @@ def main() -> None:
     if arguments.out:
         write_text(arguments.out, study.as_yaml())
     print(f"{study.name}: {len(study.arms())} arms, {len(study.runs())} runs")
-
-
-def parse_override(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--set {text!r}: expected KEY=VALUE, such as seeds=3")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text!r}: its value is no valid YAML") from None
 
 
 exit_cleanly(main)

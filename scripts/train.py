@@ -10,16 +10,17 @@ from bnorder.errors import exit_cleanly
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True, type=Path, help="the effective study")
+    parser.add_argument("--study", required=True, type=Path, help="the study, or the effective one")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--job", required=True, help="the job's name, as a dry run shows it")
     parser.add_argument("--data", required=True, type=Path, help="the data set's cache file")
     parser.add_argument("--out", required=True, type=Path, help="the records (.jsonl) to write")
     arguments = parser.parse_args()
 
     from bnorder import data, records, training
-    from bnorder.study import load_study
+    from bnorder.study import load_study, parse_override
 
-    study = load_study(arguments.study)
+    study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
     job = study.job(arguments.job)
     log = Log(job.name, len(job.runs))
     trained = training.train_job(study, job, data.load(arguments.data), progress=log.progress)
