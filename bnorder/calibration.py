@@ -1,14 +1,298 @@
-"""Simulated studies, to see whether the method does what it says."""
+"""Simulated studies, to see whether the method does what it says.
 
-from collections.abc import Callable, Mapping
+The verdicts come from the same functions as a real study's: only the runs are made up. Spread,
+correlation within seeds, and steps of 1 / n_test are like those of the real runs.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from bnorder.contrasts import describe
+from bnorder import estimates as est
+from bnorder.claims import ACCURACY, Claim, Part
+from bnorder.contrasts import Grid, describe, weighted_arms
+from bnorder.estimates import Floats
+from bnorder.explore import clopper_pearson
 from bnorder.study import Arm
+from bnorder.verdicts import LEVEL, POWER, WORDS, PartData, decide, part_tests
 
 Effect = Callable[[Arm], float]
+LEVELS = (0.05, 0.05 / 3, 0.05 / 8)
+
+
+@dataclass(frozen=True)
+class World:
+    """How simulated runs vary, in percentage points of accuracy (or units of another measure).
+
+    sd_seed is shared by all runs of a seed, so that pairing pays; sd_run is each run's own, and
+    its distribution is normal or left-skewed (skewness -1.4), as accuracies near 100 % are.
+    """
+
+    seeds: int = 10
+    sd_seed: float = 0.08
+    sd_run: float = 0.1
+    skewed: bool = False
+    n_test: int = 10_000
+    base: float = 99.0
+
+    def noise(self, rng: np.random.Generator, size: tuple[int, ...]) -> Floats:
+        if self.skewed:
+            return (2 - rng.gamma(2, size=size)) / math.sqrt(2)
+        return rng.normal(size=size)
+
+    def values(self, effects: Floats, studies: int, rng: np.random.Generator) -> Floats:
+        """(studies, arms, seeds) around base + effects (arms,); not yet counts."""
+        shared = self.sd_seed * rng.normal(size=(studies, 1, self.seeds))
+        own = self.sd_run * self.noise(rng, (studies, len(effects), self.seeds))
+        return self.base + effects[None, :, None] + shared + own
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What a claim's truth is, and what simulated studies decided about it."""
+
+    claim: Claim
+    wrong: frozenset[str]
+    words: tuple[str, ...]
+
+
+def article_grid(seeds: int, datasets: Sequence[str] = ("mnist",)) -> Grid:
+    orderings = ("bn-act-conv", "act-bn-conv", "conv-bn-act", "conv-act-bn", "conv-act")
+    activations = ("relu", "leaky_relu", "elu")
+    return Grid(tuple(datasets), orderings, activations, (2, 5), ("base",), tuple(range(seeds)))
+
+
+def simulate(
+    claims: Sequence[Claim],
+    grid: Grid,
+    world: World,
+    studies: int,
+    rng: np.random.Generator,
+    effect: Effect = lambda arm: 0.0,
+) -> list[Simulated]:
+    """Verdicts on one family's claims in many studies; every measure gets the same effects."""
+    arms = [
+        Arm(*cell)
+        for cell in itertools.product(
+            grid.dataset, grid.ordering, grid.activation, grid.depth, grid.variant
+        )
+    ]
+    effects = np.array([effect(arm) for arm in arms])
+    measures = dict.fromkeys(part.measure for claim in claims for part in claim.parts)
+    runs = {measure: world.values(effects, studies, rng) for measure in measures}
+    flips = est.flip_signs(world.seeds, rng, max_exact=12, draws=4095)
+    truths, tests = [], []
+    for claim in claims:
+        rows, true = [], []
+        for part in claim.parts:
+            w, scale = _scaled_weights(part, grid, arms)
+            data = _part_data(part, runs[part.measure], w, scale, world.n_test)
+            rows.append(part_tests(claim, part, data, flips))
+            true.append(float(w @ (effects + world.base)) - (part.threshold or 0.0))
+        tests.append(rows)
+        truths.append(_wrong(claim, true))
+    decisions = decide(claims, tests)
+    return [
+        Simulated(claim, wrong, tuple(WORDS[int(w)] for w in decisions.words[:, i]))
+        for i, (claim, wrong) in enumerate(zip(claims, truths, strict=True))
+    ]
+
+
+def _scaled_weights(part: Part, grid: Grid, arms: Sequence[Arm]) -> tuple[Floats, int]:
+    """Each arm's weight, (arms,), and a number that makes all of them whole."""
+    weights = weighted_arms(part, grid)
+    scale = math.lcm(*(w.denominator for w in weights.values()))
+    return np.array([float(weights.get(arm, 0)) for arm in arms]), scale
+
+
+def _part_data(part: Part, runs: Floats, w: Floats, scale: int, n_test: int) -> PartData:
+    """The part's contrasts, (studies, seeds); accuracies as the counts that they are."""
+    offset = part.threshold or 0.0
+    if part.measure != ACCURACY:
+        values = np.einsum("a,kas->ks", w, runs) - offset
+        return PartData(values, values)
+    counts = np.rint(np.clip(runs, 0, 100) / 100 * n_test)
+    values = 100 * np.einsum("a,kas->ks", w, counts) / n_test - offset
+    return PartData(values, np.rint(values * scale * n_test).astype(np.int64))
+
+
+def _wrong(claim: Claim, true: Sequence[float]) -> frozenset[str]:
+    """The verdicts that would be wrong of a claim whose parts have these true contrasts."""
+    near = 1e-9
+    wrong = set()
+    margins = [part.margin or 0.0 for part in claim.parts]
+    if claim.type == "equivalence":
+        holds = [abs(d) < m - near for d, m in zip(true, margins, strict=True)]
+        fails = [abs(d) > m + near for d, m in zip(true, margins, strict=True)]
+    elif claim.two_sided:
+        holds, fails = [abs(d) > near for d in true], [False for _ in true]
+    else:
+        holds, fails = [d > near for d in true], [d < -near for d in true]
+    if not all(holds):
+        wrong.add("supported")
+    if not any(fails):
+        wrong.add("contradicted")
+    if any(abs(d) >= m - near for d, m in zip(true, margins, strict=True)):
+        wrong.add("negligible")
+    return frozenset(wrong)
+
+
+def any_wrong(simulated: Sequence[Simulated]) -> npt.NDArray[np.bool_]:
+    """(studies,): did any claim of the family get a wrong verdict?"""
+    wrong = [[word in s.wrong for word in s.words] for s in simulated]
+    found: npt.NDArray[np.bool_] = np.any(np.array(wrong), axis=0)
+    return found
+
+
+def share_row(hits: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """A share of simulated studies with its exact 95 % interval."""
+    low, high = clopper_pearson(np.array([hits.sum()]), np.array([len(hits)]))
+    return {"studies": len(hits), "share": hits.mean(), "low": low[0], "high": high[0]}
+
+
+# --- the tables of `make calibrate` ----------------------------------------------------------
+
+WORLDS = {
+    "normal": World(),
+    "skewed": World(skewed=True),
+    "no correlation within seeds": World(sd_seed=0.0),
+    "strong correlation within seeds": World(sd_seed=0.3),
+    "small test set (360 images)": World(n_test=360, sd_run=0.5, sd_seed=0.4),
+    "6 seeds": World(seeds=6),
+    "30 seeds": World(seeds=30),
+}
+
+
+def false_verdicts(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
+    """Families without any effect: the share of studies with a wrong verdict, at most 5 %.
+
+    Two data sets, so that every claim of the theory can be tested; all measures are simulated.
+    """
+    rows = []
+    for number, (name, world) in enumerate(WORLDS.items()):
+        grid = article_grid(world.seeds, ("mnist", "kmnist"))
+        for family in dict.fromkeys(c.family for c in claims):
+            members = [c for c in claims if c.family == family]
+            rng = np.random.default_rng([seed, number])
+            hits = any_wrong(simulate(members, grid, world, studies, rng))
+            about = {"world": name, "family": family, "claims": len(members)}
+            rows.append({**about, **share_row(hits), "at_most": LEVEL})
+    return pd.DataFrame(rows)
+
+
+def margin_edges(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
+    """True effects exactly at the margin: how often a claim passes for within it, at most 5 %.
+
+    Each claim alone, as a family of one: no other claim shares its errors.
+    """
+    rows = []
+    singles = [c for c in claims if len(c.parts) == 1 and c.parts[0].margin]
+    chosen = [c for c in singles if c.type in ("equivalence", "direction")]
+    for number, (name, world) in enumerate(WORLDS.items()):
+        for claim in chosen:
+            part = claim.parts[0]
+            spread = replace(world, sd_run=2 * world.sd_run, sd_seed=2 * world.sd_seed)
+            for sign in (1, -1):
+                rng = np.random.default_rng([seed, number, sign + 1])
+                effect = _planted(part, sign * float(part.margin or 0), world.seeds)
+                grid = article_grid(world.seeds)
+                found = simulate([claim], grid, spread, studies, rng, effect)[0]
+                word = "supported" if claim.type == "equivalence" else "negligible"
+                hits = np.array([w == word for w in found.words])
+                about = {"world": name, "claim": claim.id, "verdict": word, "sign": sign}
+                rows.append({**about, **share_row(hits), "at_most": LEVEL})
+    return pd.DataFrame(rows)
+
+
+def _planted(part: Part, size: float, seeds: int) -> Effect:
+    """An effect of the runs that gives this part's contrast the true value `size`."""
+    weights = weighted_arms(part, article_grid(seeds))
+    squares = sum(float(w) ** 2 for w in weights.values())
+    return lambda arm: size * float(weights.get(arm, 0)) / squares
+
+
+def planted_effects(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
+    """Directional claims with a true effect: verdicts found against the power predicted.
+
+    The effect is what n seeds should find with 50, 80 and 95 % power at each level of Holm's;
+    reversed, the claim must be contradicted as often as it was supported.
+    """
+    claim = next(c for c in claims if c.type == "direction" and len(c.parts) == 1)
+    rows = []
+    for n, skewed, level in itertools.product((8, 10, 15, 30), (False, True), LEVELS):
+        world = World(seeds=n, skewed=skewed)
+        grid, sd = article_grid(n), _sd_of(claim.parts[0], world)
+        for power, sign in itertools.product((0.5, POWER, 0.95), (1, -1)):
+            size = est.smallest_detectable(sd, n, level, power)
+            if math.isnan(size):
+                continue
+            rng = np.random.default_rng([seed, n, skewed, sign + 1])
+            effect = _planted(claim.parts[0], sign * size, n)
+            family = [claim] * round(LEVEL / level)  # Holm's first step is then at `level`
+            found = simulate(family, grid, world, studies, rng, effect)[0]
+            right, other = ("supported", "contradicted")[::sign]
+            hits = np.array([w == right for w in found.words])
+            about = {"seeds": n, "skewed": skewed, "level": level, "sign": sign}
+            row = {**about, **share_row(hits), "predicted": power}
+            rows.append({**row, "wrong_side": np.mean([w == other for w in found.words])})
+    return pd.DataFrame(rows)
+
+
+def _sd_of(part: Part, world: World) -> float:
+    """The true spread of a part's contrast: what the seed shares cancels, rounding adds."""
+    weights = weighted_arms(part, article_grid(world.seeds))
+    run = world.sd_run**2 + (100 / world.n_test) ** 2 / 12
+    return math.sqrt(sum(float(w) ** 2 for w in weights.values()) * run)
+
+
+def coverage(studies: int, seed: int) -> pd.DataFrame:
+    """How often each printed interval holds the truth, at n = 5, 10, 30, normal and skewed."""
+    rows = []
+    for n, skewed in itertools.product((5, 10, 30), (False, True)):
+        rng = np.random.default_rng([seed, n, skewed])
+        world = World(seeds=n, skewed=skewed)
+        for name, level, hits in _intervals(world, studies, rng):
+            about = {"interval": name, "nominal": level, "seeds": n, "skewed": skewed}
+            rows.append({**about, **share_row(hits)})
+    return pd.DataFrame(rows)
+
+
+Hits = tuple[str, float, npt.NDArray[np.bool_]]
+
+
+def _intervals(world: World, studies: int, rng: np.random.Generator) -> Iterator[Hits]:
+    n, effect = world.seeds, 0.1
+    x = world.values(np.array([effect, 0.0]), studies, rng)
+    plus, minus = x[:, 0], x[:, 1]
+    for name, sample, truth, level in (
+        ("mean of an arm, t", plus, world.base + effect, 0.95),
+        ("paired difference, t", plus - minus, effect, 0.95),
+        ("paired difference, t (TOST)", plus - minus, effect, 0.90),
+    ):
+        low, high = est.t_interval(sample, level)
+        yield name, level, (low <= truth) & (truth <= high)
+    spread = math.hypot(world.sd_seed, world.sd_run)
+    sizes = [est.hedges_g_av(a, b) for a, b in zip(plus[:2000], minus[:2000], strict=True)]
+    yield "Hedges' g_av, noncentral t", 0.95, _holds(sizes, effect / spread)
+    one = [est.hedges_g_one(a - world.base) for a in plus[:2000]]
+    yield "Hedges' g of a distance, noncentral t", 0.95, _holds(one, effect / spread)
+    for share in (0.05, 0.5):
+        events = rng.binomial(n, share, size=studies)
+        low, high = clopper_pearson(events.astype(np.float64), np.full(studies, float(n)))
+        held = (low <= share) & (share <= high)
+        yield f"share diverged, Clopper-Pearson ({share:g})", 0.95, held
+
+
+def _holds(sizes: Sequence[est.EffectSize], truth: float) -> npt.NDArray[np.bool_]:
+    return np.array([size.low <= truth <= size.high for size in sizes])
+
+
+# --- a table of runs, made up ----------------------------------------------------------------
 
 
 def simulated_runs(
@@ -57,9 +341,15 @@ def _row(
     return {
         "run": f"{arm.id}.s{seed}",
         **describe(arm.ordering),
-        **{"dataset": arm.dataset, "ordering": arm.ordering, "activation": arm.activation},
-        **{"depth": arm.depth, "variant": arm.variant, "seed": seed},
-        **{"status": "finished", "diverged_step": np.nan, "n_test": n_test},
+        "dataset": arm.dataset,
+        "ordering": arm.ordering,
+        "activation": arm.activation,
+        "depth": arm.depth,
+        "variant": arm.variant,
+        "seed": seed,
+        "status": "finished",
+        "diverged_step": np.nan,
+        "n_test": n_test,
         "test_correct": correct,
         "test_accuracy_pp": 100 * correct / n_test,
         "test_loss": error / 30 + rng.normal(0, 0.002),
@@ -74,7 +364,10 @@ def _row(
         "evaluate_seconds": 3.0,
         "images_per_second": 15_000.0,
         "threads": 1,
-        **{"device": "cpu", "torch": "2.9.0", "config_hash": "0" * 16, "code_hash": "0" * 16},
+        "device": "cpu",
+        "torch": "2.9.0",
+        "config_hash": "0" * 16,
+        "code_hash": "0" * 16,
         "data_sha256": "0" * 64,
     }
 

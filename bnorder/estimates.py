@@ -223,15 +223,22 @@ def _noncentrality_interval(t: float, df: int, level: float = 0.95) -> tuple[flo
     """Interval of the noncentrality that may have given t; NaN where scipy finds none."""
     from scipy import optimize, stats
 
-    def end(tail: float) -> float:
-        reach = 10 + abs(t) * (1 + 10 / math.sqrt(df))
+    if t < 0:  # scipy's distribution function is lost far out on this side
+        low, high = _noncentrality_interval(-t, df, level)
+        return -high, -low
+    reach = 8 * math.sqrt(1 + t * t / (2 * df))  # about 8 standard errors of the noncentrality
+
+    def end(tail: float, left: float, right: float) -> float:
         try:
-            root = optimize.brentq(lambda c: stats.nct.cdf(t, df, c) - tail, t - reach, t + reach)
+            root = optimize.brentq(lambda c: stats.nct.cdf(t, df, c) - tail, left, right)
         except ValueError:
             return math.nan
         return float(root)
 
-    return end((1 + level) / 2), end((1 - level) / 2)
+    # scipy has no value for a noncentrality far below zero; where t lies beyond the central
+    # distribution's limit the end is above zero anyway.
+    least = 0.0 if stats.t.cdf(t, df) >= (1 + level) / 2 else t - 5
+    return end((1 + level) / 2, least, t), end((1 - level) / 2, t - 1, t + reach)
 
 
 def attainable_level(n: int, level: float) -> float:

@@ -29,7 +29,7 @@ def explore_tables(
 ) -> dict[str, pd.DataFrame]:
     """Every exploratory table by its file's stem; columns as in docs/verdicts.md."""
     effects, shares = class_cut(table)
-    tables = {
+    return {
         "arms": arms(runs),
         "pairwise": pairwise(table),
         "class_cut": effects,
@@ -37,7 +37,6 @@ def explore_tables(
         "correlation": correlation(table),
         "by_variant": by_variant(claims, table),
     }
-    return tables
 
 
 def t_reach(sd: Floats, n: Floats, level: float = 0.95) -> Floats:
