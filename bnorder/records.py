@@ -165,7 +165,8 @@ def collect(study: Study, folder: Path, current_code: str | None = None) -> list
     to no run of the study, or comes from another configuration, other code or other data.
     """
     current_code = current_code or code_hash()
-    expected = {run.id: study.config_hash(run.arm) for run in study.runs()}
+    arms = {arm: study.config_hash(arm) for arm in study.arms()}
+    expected = {run.id: arms[run.arm] for run in study.runs()}
     found: dict[str, Record] = {}
     data: dict[str, str] = {}
     for job in study.jobs():
@@ -243,27 +244,33 @@ def _run_row(study: Study, record: Record) -> dict[str, Any]:
     for threshold in study.thresholds:
         row[f"steps_to_{threshold:g}"] = _steps_to(record, threshold)
     hashes = {k: getattr(record, k) for k in ("config_hash", "code_hash", "data_sha256")}
-    return row | asdict(record.cost) | asdict(record.provenance) | hashes
+    return row | vars(record.cost) | vars(record.provenance) | hashes
 
 
 def curves_table(records: Sequence[Record]) -> "pd.DataFrame":
     """One row an evaluation of a run."""
     import pandas as pd
 
-    rows = []
+    columns: dict[str, list[Any]] = {}
     for record in records:
         identity = _identity(record)
         for point in record.curve:
-            accuracy = 100 * point.test_correct / record.n_test
-            rows.append(
-                identity
-                | {"step": point.step, "epoch": point.epoch, "n_test": record.n_test}
-                | {"test_correct": point.test_correct, "test_accuracy_pp": accuracy}
-                | {"test_loss": _number(point.test_loss)}
-                | {"train_accuracy_pp": _train_accuracy_pp(point)}
-                | {"train_loss": _number(point.train_loss)}
-            )
-    return pd.DataFrame(rows)
+            for key, value in (identity | _curve_point(record, point)).items():
+                columns.setdefault(key, []).append(value)
+    return pd.DataFrame(columns)
+
+
+def _curve_point(record: Record, point: Evaluation) -> dict[str, Any]:
+    return {
+        "step": point.step,
+        "epoch": point.epoch,
+        "n_test": record.n_test,
+        "test_correct": point.test_correct,
+        "test_accuracy_pp": 100 * point.test_correct / record.n_test,
+        "test_loss": _number(point.test_loss),
+        "train_accuracy_pp": _train_accuracy_pp(point),
+        "train_loss": _number(point.train_loss),
+    }
 
 
 def _identity(record: Record) -> dict[str, Any]:
