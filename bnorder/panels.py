@@ -346,8 +346,8 @@ def _survival(results: Results, dataset: str, threshold: float) -> list[Drawing]
             data += _survival_panel(ax, table.where(**panel.cell), results)
         axes[0, 0].set_ylim(-0.04, 1.04)
         axes[0, 0].set_yticks([0, 0.5, 1], ["0", "½", "1"])
-        _log_steps(axes[0, 0], results)
-        below(figure, "training steps (log scale)", 0.5)
+        axes[0, 0].set_xlim(*_when(data))
+        below(figure, "training steps", 0.5)
         beside(figure, f"share still below {threshold:g} %")
         legend(figure, results.study.orderings)
         margins(figure, left=0.5, top=0.52, bottom=0.42, gaps=(0.36, 0.14))
@@ -355,6 +355,19 @@ def _survival(results: Results, dataset: str, threshold: float) -> list[Drawing]
         key = page.key(f"convergence-{threshold:g}".replace(".", "-"), results)
         drawings.append(finish(figure, key, words, data))
     return drawings
+
+
+def _when(data: Sequence[Row]) -> tuple[float, float]:
+    """The span of steps in which the curves fall; to their end where some never reach zero."""
+    falls = [float(r["step"]) for r in data if r["events"] > 0]
+    first, last = min(falls), max(falls)
+    lowest: dict[tuple[object, ...], Row] = {}
+    for row in data:
+        lowest[tuple(row[c] for c in ("ordering", "activation", "depth"))] = row
+    if any(row["share_not_reached"] > 0 for row in lowest.values()):
+        last = max(float(r["step"]) for r in data)
+    pad = 0.08 * max(last - first, 1.0)
+    return max(0.0, first - pad), last + pad
 
 
 def _survival_panel(ax: "Axes", table: Table, results: Results) -> list[Row]:

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from bnorder.files import write_atomically
 from bnorder.printing import filters, unit_words
 from bnorder.provenance import Provenance, provenance
 from bnorder.results import Results, load_results
+from bnorder.spark import reach, spark
 from bnorder.study import load_study
 
 Medium = Literal["html", "pdf"]
@@ -127,6 +129,8 @@ def _context(
         "keys": lambda start: [k for k in keys if k == start or k.startswith(start + "-")],
         "inline": lambda d: Markup(svg.for_page(d.svg, prefix=d.key, alt=d.alt)),
         "data_uri": data_uri,
+        "spark": partial(spark, scale=reach(results.claims)),
+        "statements": view.statements,
         "legend": lambda: _legend(results) if html else "",
         "glyphs": view.GLYPHS,
         "unit_words": unit_words,

@@ -194,7 +194,30 @@ def _cell_at(rows: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, A
 
 def arms(results: Results, made: Provenance) -> list[dict[str, Any]]:
     configs = dict(made.configs)
-    return [row | {"config": configs.get(row["arm"], "")} for row in results.table("arms").rows()]
+    several = len(results.study.datasets) > 1
+    return [
+        row
+        | {
+            "config": configs.get(row["arm"], ""),
+            "ordering_words": look.ordering_words(row["ordering"])
+            + (f" on {look.dataset_words(row['dataset'])}" if several else ""),
+            "activation_words": look.activation_words(row["activation"]),
+        }
+        for row in results.table("arms").rows()
+    ]
+
+
+def statements(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict's text, cut at its parts so that they can stand in a list; nothing is reworded."""
+    text, parts = str(verdict["text"]), [str(p.get("text") or "") for p in verdict["parts"]]
+    start = 0
+    for part in parts:
+        found = text.find(part, start) if part else -1
+        if len(parts) < 2 or found < 0:
+            return {"head": text, "parts": [], "tail": ""}
+        start = found + len(part)
+    head = text[: text.find(parts[0])].strip() if parts else text
+    return {"head": head, "parts": parts, "tail": text[start:].strip() if parts else ""}
 
 
 def limits(results: Results, made: Provenance) -> list[str]:
@@ -270,7 +293,7 @@ def model(results: Results) -> dict[str, Any] | None:
         }
     words = f"Formula: {found['formula']}."
     if found.get("left_out"):
-        words += f" {found['left_out']}"
+        words += f" Left out: {found['left_out']}."
     return {"words": words, "warnings": list(found.get("warnings", []))}
 
 

@@ -1,0 +1,60 @@
+"""A line-high drawing of an effect beside its number: interval, mean, margin and zero."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from bnorder.drawing import known
+
+HALF = 46.0  # units from zero to either end
+MIDDLE = 50.0
+
+
+def reach(claims: Iterable[Mapping[str, Any]]) -> float:
+    """The scale that all the drawings share: the furthest interval end, in percentage points.
+
+    Threshold claims are left out: they may lie far from their threshold, and end in an arrow.
+    """
+    ends = [
+        abs(part[end])
+        for claim in claims
+        if claim["type"] != "threshold"
+        for part in claim["parts"]
+        if part["unit"] == "pp"
+        for end in ("ci_low", "ci_high", "mean")
+        if known(part[end])
+    ]
+    return 1.05 * max(ends, default=1.0) or 1.0
+
+
+def spark(part: Mapping[str, Any], scale: float) -> Markup:
+    """Hidden from assistive technology, since the numbers stand beside it."""
+    if part["unit"] != "pp" or not known(part["mean"]):
+        return Markup("")
+    shapes: list[str] = []
+    if known(part["margin"]):
+        left, right = _x(-part["margin"], scale), _x(part["margin"], scale)
+        shapes.append(
+            f'<rect x="{left:.1f}" y="1" width="{right - left:.1f}" height="14" class="b"/>'
+        )
+    shapes.append('<path d="M50 0V16" class="z"/>')
+    shapes += _arrow(part["mean"]) if abs(part["mean"]) > scale else _interval(part, scale)
+    body = "".join(shapes)
+    return Markup(f'<svg class="spark" viewBox="0 0 100 16" aria-hidden="true">{body}</svg>')
+
+
+def _interval(part: Mapping[str, Any], scale: float) -> Sequence[str]:
+    mean = f'<circle cx="{_x(part["mean"], scale):.1f}" cy="8" r="3.2"/>'
+    if not known(part["ci_low"]):
+        return [mean]
+    low, high = _x(part["ci_low"], scale), _x(part["ci_high"], scale)
+    return [f'<path d="M{low:.1f} 8H{high:.1f}" class="i"/>', mean]
+
+
+def _arrow(mean: float) -> Sequence[str]:
+    return ['<path d="M92 4l6 4-6 4z"/>' if mean > 0 else '<path d="M8 4l-6 4 6 4z"/>']
+
+
+def _x(value: float, scale: float) -> float:
+    return MIDDLE + HALF * max(-1.0, min(1.0, value / scale))
