@@ -45,7 +45,7 @@ find_python() { # a Python that can make the environment
 }
 
 install() { # makes .venv from the lock
-  local python uv
+  local python uv quiet
   python=$(find_python)
   uv=$(command -v uv || true)
   if [ -z "$python" ] && [ -z "$uv" ]; then
@@ -57,14 +57,15 @@ install() { # makes .venv from the lock
       "(Debian, Ubuntu: sudo apt-get install python3-venv)"
   fi
   say "Setting up .venv from requirements.lock with $([ -n "$uv" ] && echo uv || echo pip) (once; about 6 GB, minutes) ..."
+  [ -t 2 ] && quiet="" || quiet=1 # at a terminal a person sees the downloads
   rm -rf .venv && mkdir .venv && : > "$begun"
   if [ -n "$uv" ]; then
-    "$uv" venv --quiet --allow-existing --python "${python:-3.12}" .venv >&2
-    "$uv" pip sync --quiet --require-hashes --python .venv/bin/python requirements.lock >&2
+    "$uv" venv ${quiet:+--quiet} --allow-existing --python "${python:-3.12}" .venv >&2
+    "$uv" pip sync ${quiet:+--quiet} --require-hashes --python .venv/bin/python requirements.lock >&2
   else
     "$python" -m venv .venv >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-      -r requirements.lock >&2
+    .venv/bin/python -m pip install ${quiet:+-qq} --disable-pip-version-check \
+      --require-hashes -r requirements.lock >&2
   fi
   lock_digest .venv/bin/python > "$stamp"
   say "Set-up done; delete .venv to undo it."

@@ -27,17 +27,13 @@ rule train:
         config=lambda wildcards: STUDY.job_hash(JOBS[wildcards.job]),
         code=code_hash(),
         overrides=SET_OVERRIDES,
-        study=lambda wildcards, output: f"{output.records}.study.yaml",
     # glibc hands every large tensor back to the kernel otherwise, and page faults then cost more
     # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts.
     shell:
-        "( trap 'rm -f {params.study:q}' EXIT; "
-        "python scripts/study.py --study {input.study:q} {params.overrides:q} "
-        "--out {params.study:q} && "
         "OMP_NUM_THREADS={threads} MALLOC_MMAP_THRESHOLD_=33554432 "
         "MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456 "
-        "python scripts/train.py --study {params.study:q} --job {wildcards.job:q} "
-        "--data {input.data:q} --out {output.records:q} ) > {log:q} 2>&1"
+        "python scripts/train.py --study {input.study:q} {params.overrides:q} "
+        "--job {wildcards.job:q} --data {input.data:q} --out {output.records:q} > {log:q} 2>&1"
 
 
 rule collect:
