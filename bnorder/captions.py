@@ -11,8 +11,8 @@ from typing import Any
 
 from bnorder import look
 from bnorder.language import ENGLISH
-from bnorder.results import Results
 from bnorder.ordering import Ordering
+from bnorder.results import Results
 
 Row = Mapping[str, Any]
 Words = tuple[str, str, str]
@@ -91,7 +91,7 @@ def accuracy(results: Results, dataset: str, page_of: tuple[int, int], outside: 
         if isinstance(a["mean"], float) and math.isfinite(a["mean"])
     ]
     title = f"Final test accuracy of every run{_on(results, dataset)}{_of_page(page_of)}"
-    message = "No arm has a finished run."
+    message = ""
     if arms:
         best, worst = max(arms, key=lambda a: a["mean"]), min(arms, key=lambda a: a["mean"])
         message = (
@@ -109,7 +109,7 @@ def accuracy(results: Results, dataset: str, page_of: tuple[int, int], outside: 
     )
     return (
         title,
-        f"{message} {reading} All panels share one axis, which does not start at zero.",
+        f"{message} {reading} All panels share one axis, which does not start at zero.".strip(),
         alt,
     )
 
@@ -214,7 +214,8 @@ def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
         )
     reading = (
         "Line: mean of the seeds; band: its 95 % t-interval at each evaluation. Solid: BN first, "
-        "dashed: activation first, dotted: without BN. Both axes are logarithmic; all panels share them."
+        "dashed: activation first, dotted: without BN. Both axes are logarithmic, shared by all "
+        "panels."
     )
     panels = len(results.study.activations) * len(results.study.depths)
     alt = f"Learning curves, {count_words(panels, 'panel')}, a line for each ordering. {message}"
@@ -230,12 +231,11 @@ def convergence(
 ) -> Words:
     """Message: where runs got there and where they did not."""
     title = f"Steps to {threshold:g} % test accuracy{_on(results, dataset)}{_of_page(page_of)}"
-    rows = [
-        r
-        for r in results.table("survival_summary")
+    rows = list(
+        results.table("survival_summary")
         .where(dataset=dataset, variant="base", threshold=threshold)
         .rows()
-    ]
+    )
     message = _survival_message(rows, threshold)
     reading = (
         "Each line is the share of an ordering's runs that have not reached the threshold at any "

@@ -6,6 +6,7 @@ lightness tells the members of a class apart, so that a grey print keeps what co
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def depth_words(depth: int) -> str:
     return f"{depth} block" + ("s" if depth != 1 else "")
 
 
-def in_order(orderings: list[str] | tuple[str, ...]) -> list[str]:
+def in_order(orderings: Iterable[str]) -> list[str]:
     """Orderings grouped by class, BN first on top, as every figure and table lists them."""
     names = list(COLOURS)
     return sorted(

@@ -162,6 +162,7 @@ def _accuracy_page(
             outside += _arm_strip(ax, results, panel, ordering, y, limits)
         _order_axis(ax, orderings)
     axes[0, 0].set_xlim(*limits)
+    _inner_ticks(axes[0, 0], limits)
     axes[0, 0].set_ylim(len(orderings) - 0.4, -0.6)
     left = label_inches(look.ordering_words(o) for o in orderings)
     below(figure, "test accuracy at the last epoch (%)", left)
@@ -169,12 +170,21 @@ def _accuracy_page(
     return outside
 
 
+def _inner_ticks(ax: "Axes", limits: tuple[float, float]) -> None:
+    """Ticks that keep clear of both ends, where the labels of two panels would meet."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    low, high = limits
+    clear = 0.07 * (high - low)
+    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    ax.xaxis.set_major_locator(FixedLocator([t for t in ticks if low + clear <= t <= high - clear]))
+
+
 def _order_axis(ax: "Axes", orderings: list[str]) -> None:
     ax.set_yticks(range(len(orderings)), [look.ordering_words(o) for o in orderings])
     ax.tick_params(left=False, bottom=False)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
-    ax.xaxis.get_major_locator().set_params(nbins=5)
     for y in range(1, len(orderings)):
         if Ordering(orderings[y - 1]).bn_class != Ordering(orderings[y]).bn_class:
             ax.axhline(y - 0.5, color=look.RULE, linewidth=0.6)
@@ -194,7 +204,7 @@ def _arm_strip(
     values = runs["test_accuracy_pp"].astype(float)
     rise = y - 0.16 + spread(len(values), 0.16)
     inside, left = values >= limits[0], values < limits[0]
-    seeds = {"color": mark.colour, "alpha": 0.65, "markeredgewidth": 0, "gid": gid}
+    seeds: dict[str, Any] = {"color": mark.colour, "alpha": 0.65, "markeredgewidth": 0, "gid": gid}
     ax.plot(values[inside], rise[inside], mark.marker, markersize=3, **seeds)
     if left.any():
         edge = np.full(left.sum(), limits[0])
@@ -211,13 +221,13 @@ def _mean_mark(ax: "Axes", arm: Row, y: float, ordering: str, least: float) -> N
         return
     if known(low) and known(high):
         ax.plot([max(low, least), high], [y, y], color=mark.colour, linewidth=1.5, gid=gid)
-    edge = {"markeredgecolor": look.PAPER, "markeredgewidth": 0.6}
+    edge: dict[str, Any] = {"markeredgecolor": look.PAPER, "markeredgewidth": 0.6}
     ax.plot([mean], [y], mark.marker, color=mark.colour, markersize=5, gid=gid, **edge)
 
 
 def _accuracy_data(results: Results, page: Page) -> list[Row]:
-    columns = ("run", "dataset", "ordering", "bn_class", "activation", "depth", "variant", "seed")
-    columns += ("status", "test_correct", "n_test", "test_accuracy_pp")
+    axes = ("run", "dataset", "ordering", "bn_class", "activation", "depth", "variant", "seed")
+    columns = (*axes, "status", "test_correct", "n_test", "test_accuracy_pp")
     tables = [results.runs.where(**panel.cell) for panel in page.panels]
     return [{c: row[c] for c in columns if c in row} for t in tables for row in t.rows()]
 
@@ -308,7 +318,7 @@ def legend(figure: "Canvas", orderings: Sequence[str]) -> None:
     handles = []
     for ordering in look.in_order(orderings):
         mark = look.mark(ordering)
-        line = Line2D([], [], color=mark.colour, linestyle=mark.line, gid=f"o:{ordering}")  # type: ignore[arg-type]
+        line = Line2D([], [], color=mark.colour, linestyle=mark.line, gid=f"o:{ordering}")
         line.set_label(look.ordering_words(ordering))
         handles.append(line)
     style = {"handlelength": 2.8, "columnspacing": 1.6, "borderpad": 0.0, "borderaxespad": 0.15}
@@ -383,7 +393,11 @@ def _survival_panel(ax: "Axes", table: Table, results: Results) -> list[Row]:
         mark, share = look.mark(ordering), arm["share_not_reached"].astype(float)
         steps = np.concatenate([[0.0], arm["step"].astype(float), [last]])
         share = np.concatenate([[1.0], share, share[-1:]])
-        line = {"color": mark.colour, "linestyle": mark.line, "gid": f"o:{ordering}"}
+        line: dict[str, Any] = {
+            "color": mark.colour,
+            "linestyle": mark.line,
+            "gid": f"o:{ordering}",
+        }
         ax.step(steps, share, where="post", **line)
         data += arm.rows()
     return data

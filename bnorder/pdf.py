@@ -38,7 +38,7 @@ def write_pdf(markup: str, images: Mapping[str, bytes]) -> bytes:
 
 
 def _fetcher(images: Mapping[str, bytes]) -> "weasyprint.urls.URLFetcher":
-    """Serves `font:NAME` from the fonts that matplotlib carries and `figure:NAME`; refuses the rest."""
+    """Serves `font:NAME` from matplotlib's own fonts and `figure:NAME`; refuses all else."""
     import matplotlib
     from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 

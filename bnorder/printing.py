@@ -1,4 +1,4 @@
-"""How the report prints a number, and the thread from each printed number to its place in a file."""
+"""How the report prints a number, and the thread from it to its place in a file."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,15 @@ def unit_words(unit: str | None) -> str:
 
 
 def filters(*, traced: bool) -> dict[str, Callable[..., str]]:
-    """Jinja filters; when `traced`, each number carries its source for the checker and the curious."""
+    """Jinja filters; when `traced`, each number carries its source, for the checker."""
 
     def show(value: object, text: str) -> str:
         if traced and isinstance(value, Num):
             return Markup('<data value="{}" data-src="{}">{}</data>').format(
                 repr(float(value)), value.source, text
             )
+        if text[:1] in "<.":  # a p-value, which a line may not break
+            return Markup('<span class="nowrap">{}</span>').format(text)
         return escape(text)
 
     def made(form: Callable[..., str]) -> Callable[..., str]:

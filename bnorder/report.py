@@ -23,7 +23,7 @@ from bnorder.files import write_atomically
 from bnorder.printing import filters, unit_words
 from bnorder.provenance import Provenance, provenance
 from bnorder.results import Results, load_results
-from bnorder.spark import reach, spark
+from bnorder.spark import legend, reach, spark
 from bnorder.study import load_study
 
 Medium = Literal["html", "pdf"]
@@ -131,7 +131,7 @@ def _context(
         "data_uri": data_uri,
         "spark": partial(spark, scale=reach(results.claims)),
         "statements": view.statements,
-        "legend": lambda: _legend(results) if html else "",
+        "legend": lambda: legend(results.study.orderings) if html else "",
         "glyphs": view.GLYPHS,
         "unit_words": unit_words,
         "measure_words": captions.measure_words,
@@ -184,9 +184,12 @@ def _tables(results: Results, made: Provenance, show: Mapping[str, Any]) -> dict
 
 def said(text: str) -> Markup:
     """A generated sentence as markup: p in italics, numbers kept with their units."""
-    kept = escape(text)
-    kept = Markup(re.sub(r"\b(p|n) (=|&lt;) ", r"<i>\1</i>&nbsp;\2&nbsp;", str(kept)))
-    return Markup(re.sub(r"(\d) (%|percentage)", r"\1&nbsp;\2", str(kept)))
+    kept = re.sub(
+        r"\b(p|n) (=|&lt;) ([\d.,]*\d)",
+        r'<span class="nowrap"><i>\1</i> \2 \3</span>',
+        str(escape(text)),
+    )
+    return Markup(re.sub(r"(\d) (%|percentage)", r"\1&nbsp;\2", kept))
 
 
 def _capital(text: str) -> str:
@@ -240,29 +243,6 @@ def _style(medium: Medium) -> str:
 
 def _read(name: str) -> str:
     return (look.TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _legend(results: Results) -> Markup:
-    """The orderings' colours, markers and lines; with script also switches that highlight one."""
-    keys = []
-    for ordering in look.in_order(results.study.orderings):
-        mark = look.mark(ordering)
-        colour = f"var(--o-{ordering})"
-        dash = {"-": ""}.get(mark.line) if isinstance(mark.line, str) else "4 2"
-        dash = "1.5 1.8" if mark.marker == "s" else dash
-        shape = {
-            "o": f'<circle cx="10" cy="5" r="3.4" fill="{colour}"/>',
-            "^": f'<path d="M10 1 L14 8 L6 8 z" fill="{colour}"/>',
-            "s": f'<path d="M7 2 h6 v6 h-6 z" fill="{colour}"/>',
-        }[mark.marker]
-        keys.append(
-            f'<span data-key="{ordering}"><svg viewBox="0 0 20 10" aria-hidden="true"><path d="M0 5 H20" '
-            f'stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dash or "none"}" fill="none"/>'
-            f"{shape}</svg>{look.ordering_words(ordering)}</span>"
-        )
-    return Markup(
-        '<div class="legend" role="group" aria-label="Orderings">' + "".join(keys) + "</div>"
-    )
 
 
 def _version() -> str:

@@ -68,7 +68,7 @@ class Table:
             }
 
     def _cell(self, value: object, column: str, place: int) -> object:
-        if isinstance(value, (bool, np.bool_)) or isinstance(value, str) or value is None:
+        if value is None or isinstance(value, (bool, np.bool_, str)):
             return value
         if isinstance(value, (int, float, np.integer, np.floating)):
             return Num(float(value), f"{self.name}#{place}/{column}")
@@ -157,8 +157,8 @@ def _json(path: Path, *, required: bool = True) -> Any:
 
 
 def _parquet(path: Path, name: str, only: Sequence[str] | None = None) -> Table:
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         # not read_table, and no to_numpy: both import pandas, which costs more than the report

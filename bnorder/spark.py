@@ -1,10 +1,11 @@
-"""A line-high drawing of an effect beside its number: interval, mean, margin and zero."""
+"""Drawings a line high: an effect beside its number, and the legend of the orderings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from bnorder import look
 from bnorder.drawing import known
 
 HALF = 46.0  # units from zero to either end
@@ -58,3 +59,24 @@ def _arrow(mean: float) -> Sequence[str]:
 
 def _x(value: float, scale: float) -> float:
     return MIDDLE + HALF * max(-1.0, min(1.0, value / scale))
+
+
+SHAPES = {
+    "o": '<circle cx="10" cy="5" r="3.4"/>',
+    "^": '<path d="M10 1 L14 8 L6 8 z"/>',
+    "s": '<path d="M7 2 h6 v6 h-6 z"/>',
+}
+DASHES = {"o": "none", "^": "4 2", "s": "1.5 1.8"}  # a class has one marker and one line
+
+
+def legend(orderings: Iterable[str]) -> Markup:
+    """The orderings' colours, markers and lines; the page's script makes switches of them."""
+    keys = []
+    for ordering in look.in_order(orderings):
+        marker, colour = look.mark(ordering).marker, f"var(--o-{ordering})"
+        line = f'<path d="M0 5H20" stroke="{colour}" stroke-dasharray="{DASHES[marker]}"/>'
+        drawing = f'<svg viewBox="0 0 20 10" fill="{colour}" aria-hidden="true">{line}'
+        drawing += f"{SHAPES[marker]}</svg>"
+        keys.append(f'<span data-key="{ordering}">{drawing}{look.ordering_words(ordering)}</span>')
+    start = '<div class="legend" role="group" aria-label="Orderings">'
+    return Markup(start + "".join(keys) + "</div>")

@@ -42,7 +42,8 @@ def for_page(svg: str, *, prefix: str, alt: str) -> str:
 
 def for_pdf(svg: str) -> bytes:
     """The drawing as an image of its own, with fixed colours."""
-    return ET.tostring(_slim(svg), encoding="utf-8")
+    image: bytes = ET.tostring(_slim(svg), encoding="utf-8")
+    return image
 
 
 def _own(value: str, prefix: str) -> str:

@@ -1,4 +1,4 @@
-"""What the report's templates are given: words and tables picked from the results, no arithmetic."""
+"""What the report's templates are given: words and tables picked from the results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ import yaml
 from bnorder import captions, look
 from bnorder.captions import listing
 from bnorder.ordering import Ordering
-from bnorder.provenance import Provenance
 from bnorder.printing import duration
+from bnorder.provenance import Provenance
 from bnorder.results import Num, Results, Table
 
 VERDICT_WORDS = ("supported", "contradicted", "negligible", "inconclusive", "not tested")
@@ -38,6 +38,8 @@ RECIPE_WORDS = {
     "batch_size": "Batch size",
     "epochs": "Epochs",
     "train_images": "Training images",
+    "validation_images": "Validation images",
+    "precision": "Arithmetic",
 }
 
 
@@ -147,8 +149,8 @@ def recipe(results: Results) -> list[dict[str, str]]:
 
 
 def _setting(key: str, value: object) -> str:
-    if key == "train_images" and value == 0:
-        return "all"
+    if value == 0 and key in ("train_images", "validation_images"):
+        return "all" if key == "train_images" else "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
@@ -225,11 +227,13 @@ def limits(results: Results, made: Provenance) -> list[str]:
     study, lines = results.study, []
     if len(study.datasets) == 1:
         lines.append(
-            f"One data set: nothing here speaks for data unlike {look.dataset_words(study.datasets[0])}."
+            "One data set: nothing here speaks for data unlike "
+            f"{look.dataset_words(study.datasets[0])}."
         )
+    depths = captions.count_words(len(study.depths), "depth").partition(" ")[2]
     lines.append(
         f"One small network of {captions.count_words(study.recipe.width, 'channel')}, at "
-        f"{'depths' if len(study.depths) > 1 else 'depth'} {listing(str(d) for d in study.depths)}, "
+        f"{depths} {listing(str(d) for d in study.depths)}, "
         "without skip paths."
     )
     if len(study.variants) == 1:
@@ -266,8 +270,6 @@ def cost_sentence(results: Results, made: Provenance) -> str:
 
 
 def provenance_rows(results: Results, made: Provenance) -> list[dict[str, Any]]:
-    import hashlib
-    import platform
 
     rows = [
         ("Study file, SHA-256", (results.study_sha256,)),
@@ -315,7 +317,7 @@ def exploration(results: Results, show: Mapping[str, Any]) -> list[dict[str, Any
 
 
 def _part(
-    id: str,
+    name: str,
     title: str,
     table: Sequence[Mapping[str, Any]],
     columns: Sequence[tuple[str, Any, bool]],
@@ -327,7 +329,14 @@ def _part(
         return None
     rows = [[_table_cell(get(row), num) for _, get, num in columns] for row in table]
     heads = [{"words": words, "num": num} for words, _, num in columns]
-    return {"id": id, "title": title, "columns": heads, "rows": rows, "intro": intro, "note": note}
+    return {
+        "id": name,
+        "title": title,
+        "columns": heads,
+        "rows": rows,
+        "intro": intro,
+        "note": note,
+    }
 
 
 def _table_cell(value: Any, num: bool) -> dict[str, Any]:
@@ -379,7 +388,7 @@ def _pairwise(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | Non
             ("p", _number("p", show["p"]), True),
             ("p, Holm", _number("p_holm", show["p"]), True),
         ],
-        intro=f"Of {len(rows):,} pairs within an arm, {clear:,} differ at the 5 % level after Holm.",
+        intro=f"Of {len(rows):,} pairs, {clear:,} differ at the 5 % level after Holm.",
         note=f"The {len(shown)} pairs of least p. All: analysis/pairwise.csv."
         if len(rows) > 20
         else "",
@@ -462,7 +471,8 @@ def _correlation(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | 
             ("SD unpaired", _number("sd_unpaired", show["amount"], "pp", 3), True),
             ("Ratio", _number("ratio", show["amount"], "pp"), True),
         ],
-        intro="Correlation between arms over the seeds, and the spread of a difference with and without pairing.",
+        intro="Correlation between arms over the seeds, and the spread of a difference with and "
+        "without pairing.",
     )
 
 
