@@ -98,7 +98,7 @@ def analyse(
         tables = explore_tables(inputs.runs, table, claims) | survival_tables(inputs.runs)
         for name, frame in tables.items():
             write_table(frame, folder / name)
-        write_json(mixed_model(inputs.runs), folder / "mixed_model.json")
+        write_json(asdict(mixed_model(inputs.runs)), folder / "mixed_model.json")
     return verdicts
 
 

@@ -56,17 +56,23 @@ ENGLISH = Language(
         "direction.contradicted": "the difference in {measure} is {effect} against the claim",
         "direction.negligible": "the difference in {measure}, {mean}, is shown to lie within "
         "±{margin}: whatever there is, it is too small to matter",
+        "direction.inconclusive.family": "the difference in {measure}, {mean}, does not hold up "
+        "among all the claims of its family",
         "direction.inconclusive": "the difference in {measure}, {mean}, could go either way "
         "or may matter",
         "two_sided.supported": "there is a difference in {measure} of {mean}",
         "two_sided.negligible": "the difference in {measure}, {mean}, is shown to lie within "
         "±{margin}: whatever there is, it is too small to matter",
+        "two_sided.inconclusive.family": "the difference in {measure}, {mean}, does not hold up "
+        "among all the claims of its family",
         "two_sided.inconclusive": "the difference in {measure}, {mean}, may be chance "
         "or may matter",
         "interaction.supported": "the change in {measure} is {effect} in the claimed direction",
         "interaction.contradicted": "the change in {measure} is {effect} against the claim",
         "interaction.negligible": "the change in {measure}, {mean}, is shown to lie within "
         "±{margin}: whatever there is, it is too small to matter",
+        "interaction.inconclusive.family": "the change in {measure}, {mean}, does not hold up "
+        "among all the claims of its family",
         "interaction.inconclusive": "the change in {measure}, {mean}, could go either way "
         "or may matter",
         "equivalence.supported": "the difference in {measure}, {mean}, is shown to lie within "
@@ -77,6 +83,8 @@ ENGLISH = Language(
         "within ±{margin} nor beyond",
         "threshold.supported": "the mean {measure} is {effect} above {threshold}",
         "threshold.contradicted": "the mean {measure} is {effect} below {threshold}",
+        "threshold.inconclusive.family": "the mean {measure} is {mean} from {threshold}, which "
+        "does not hold up among all the claims of its family",
         "threshold.inconclusive": "whether the mean {measure} is above or below {threshold} "
         "stays open (it is {mean} from it)",
         # Whole verdicts.

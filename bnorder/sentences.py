@@ -17,13 +17,13 @@ STABLE = 0.8
 
 
 def number(value: float, avoid: Sequence[float] = (0.0,), least: int = 2, most: int = 8) -> str:
-    """A number that keeps clear of each point in `avoid` that it does not equal."""
-    digits = least
+    """A number with two significant digits or more, clear of each `avoid` it does not equal."""
+    value = 0.0 if abs(value) < 10.0**-most else value
+    digits = least if value == 0 else max(least, 1 - math.floor(math.log10(abs(value))))
+    digits = min(digits, most)
     while digits < most and any(round(value, digits) == a != value for a in avoid):
         digits += 1
-    text = f"{value:.{digits}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
-    return text.replace("-", MINUS)
+    return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def p_value(p: float) -> str:
@@ -32,8 +32,10 @@ def p_value(p: float) -> str:
         return "= 1"
     if p < 0.0001:
         return "< .0001"
-    digits = number(p, avoid=(LEVEL,), least=3) if p >= 0.001 else f"{p:.4f}"
-    return "= " + digits.lstrip("0")
+    digits = 3 if p >= 0.001 else 4
+    while round(p, digits) == LEVEL != p and digits < 12:
+        digits += 1
+    return "= " + f"{p:.{digits}f}".lstrip("0")
 
 
 class Writer:
@@ -63,8 +65,9 @@ class Writer:
     def statement(self, claim: Claim, e: Estimate) -> str:
         """What a part's numbers say, by its own verdict."""
         kind = "two_sided" if claim.two_sided else claim.type
+        alone = e.verdict == "inconclusive" and claim.type != "equivalence" and e.p < LEVEL
         return self.say(
-            f"{kind}.{e.verdict}",
+            f"{kind}.{e.verdict}" + (".family" if alone else ""),
             measure=self.measure(e),
             mean=self.amount(e.mean, e, sign=True),
             effect=self.amount(abs(e.mean), e),
@@ -196,7 +199,7 @@ class Writer:
         else:
             opening = self.say(
                 "headline",
-                sentence=first.claim.sentence,
+                sentence=first.claim.sentence.rstrip("."),
                 who=first.claim.who,
                 text=self.text(first),
             )

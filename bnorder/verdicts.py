@@ -226,8 +226,9 @@ def _estimate(
     sd, n = float(np.std(values, ddof=1)), len(values)
     _, error = est.mean_and_error(values)
     sd = 0.0 if float(error) == 0 else sd
-    one_sided = claim.type == "threshold"
-    g = est.hedges_g_one(values) if one_sided else est.hedges_g_av(contrast.plus, contrast.minus)
+    g = est.EffectSize(math.nan, math.nan, math.nan)
+    if claim.type != "threshold":  # a threshold has one side and no spread of its own
+        g = est.hedges_g_av(contrast.plus, contrast.minus)
     word = _part_word(claim, test, level)
     return Estimate(
         name=part.name,

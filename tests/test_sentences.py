@@ -1,0 +1,256 @@
+"""Sentences say what the numbers say: every verdict x type x edge, read back by a strict reader."""
+
+import itertools
+import math
+import re
+import string
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bnorder.claims import VERDICTS, Claim, Verdict
+from bnorder.contrasts import Grid, RunTable
+from bnorder.language import ENGLISH
+from bnorder.sentences import Writer, number, p_value
+from bnorder.verdicts import judge, untested
+from tests.test_verdicts import SPREAD, claim, compound, runs
+
+NUMBER = r"([+\u2212]?\d+(?:\.\d+)?)"
+TYPES: dict[str, Claim] = {
+    "direction": claim(),
+    "two-sided direction": claim(two_sided=True),
+    "interaction": claim("interaction"),
+    "two-sided interaction": claim("interaction", two_sided=True),
+    "equivalence": claim("equivalence"),
+    "threshold": claim("threshold", minus=None, threshold=99.0),
+    "several parts": compound(1, -1),
+    "parts that agree": compound(1, 1),
+}
+# Where the truth may lie: nowhere, a hair off zero, just inside and outside the margin, far.
+SHIFTS = (0.0, 0.0012, -0.0012, 0.1, -0.1, 0.199, 0.201, 0.5, -0.5)
+SPREADS = (0.0, 1.0, 10.0)
+SEEDS = (2, 5, 10)
+
+
+def cases() -> list[Verdict]:
+    found = []
+    for shift, spread, n in itertools.product(SHIFTS, SPREADS, SEEDS):
+        frame = runs(spread * SPREAD[:n] + shift, base=98.95, n_test=1_000_000)
+        table = RunTable(frame, Grid.of_runs(frame))
+        families = [replace(c, id=name, family=name) for name, c in TYPES.items()]
+        crowd = [replace(claim(), id=f"crowd {i}", family="crowd") for i in range(8)]
+        found += judge([*families, *crowd], table, resamples=0)[: len(families) + 1]
+    return found
+
+
+CASES = cases()
+
+
+def test_the_table_covers_every_verdict_of_every_type() -> None:
+    seen = {(v.claim.type, v.claim.two_sided, v.verdict) for v in CASES}
+    both = {"supported", "contradicted", "inconclusive"}
+    expected = {
+        *(("direction", False, w) for w in both | {"negligible"}),
+        *(("direction", True, w) for w in ("supported", "negligible", "inconclusive")),
+        *(("interaction", False, w) for w in both | {"negligible"}),
+        *(("interaction", True, w) for w in ("supported", "negligible", "inconclusive")),
+        *(("equivalence", False, w) for w in both),
+        *(("threshold", False, w) for w in both),
+    }
+    assert expected <= seen
+
+
+def value(text: str) -> float:
+    return float(text.replace("\u2212", "-").replace("+", ""))
+
+
+def shown_p(text: str, name: str) -> float | None:
+    """The p-value that the text prints of a test; `< .0001` counts as 0."""
+    match = re.search(name + r" p (=|<) ([\d.]+)", text)
+    return None if match is None else (0.0 if match[1] == "<" else float(match[2]))
+
+
+def read_part(text: str, kind: str, margin: float) -> None:
+    """A reader who knows only the sentence: do its words agree with its numbers?"""
+    interval = re.search(rf"95 % interval {NUMBER} to {NUMBER}", text)
+    assert interval, text
+    low, high = value(interval[1]), value(interval[2])
+    assert low <= high, text
+    stated = re.search(rf"(?:, |of |is ){NUMBER} percentage points", text)
+    assert stated, text
+    mean = value(stated[1])
+    if "against the claim" in text or "points below" in text:
+        mean = -mean
+        assert mean < 0, text
+    if "in the claimed direction" in text or "points above" in text:
+        assert mean > 0, text
+    digits = min(len(t.partition(".")[2]) for t in (stated[1], interval[1], interval[2]))
+    rounding = 1.01 * 10.0**-digits
+    assert low - rounding <= mean <= high + rounding, text
+    p, tost = shown_p(text, "sign-flip"), shown_p(text, "TOST")
+    if kind == "equivalence":
+        assert (tost is None) != (shown_p(text, "beyond the margin") is None), text
+    else:
+        assert p is not None, text
+    if any(words in text for words in ("claimed direction", "against", "there is a difference")):
+        assert p is not None and p < 0.05, text
+    if "is shown to lie within" in text:
+        assert tost is not None and tost < 0.05 and abs(mean) < margin, text
+    if "is shown to lie beyond" in text:
+        assert low > margin or high < -margin, text
+    if "either way" in text or "stays open" in text or "may be chance" in text:
+        assert p is not None and p >= 0.05, text
+    if "does not hold up" in text:
+        assert p is not None and p < 0.05, text
+
+
+def read(v: Verdict, text: str) -> None:
+    """The whole text: its verdict, its tests, and nothing that no test has shown."""
+    assert not re.search(r"nan|inf\b|None|[{}]|  |\.\.", text), text
+    assert text.endswith("."), text
+    lowered = text.lower()
+    for forbidden in ("no difference", "identical", "significant", "proves", "no effect was"):
+        assert forbidden not in lowered, text
+    assert text.startswith(ENGLISH.verdicts[v.verdict]), text
+    if len(v.estimates) == 1:
+        read_part(text, v.claim.type, v.estimates[0].margin or math.inf)
+    holm = shown_p(text, "after Holm")
+    assert holm is not None
+    assert (holm < 0.05) == (v.verdict in ("supported", "contradicted")), text
+    interval = re.search(rf"95 % interval {NUMBER} to {NUMBER}", text)
+    crosses = interval and value(interval[1]) < 0 < value(interval[2])
+    single = len(v.estimates) == 1 and v.claim.type != "equivalence"
+    if single and crosses and v.verdict in ("supported", "contradicted"):
+        assert "Another test disagrees" in text, text
+    if "too small to matter" in text:
+        assert all(e.tost_p < 0.05 for e in v.estimates), text
+
+
+def test_every_text_agrees_with_its_own_numbers() -> None:
+    writer = Writer()
+    for v in CASES:
+        read(v, writer.text(v))
+        for e in v.estimates:
+            part = writer.numbers(v.claim, e)
+            assert "95 % interval" in part and f"n = {e.n} seeds" in part
+            read_part(writer.statement(v.claim, e) + f" ({part})", v.claim.type, e.margin or 1e9)
+
+
+def test_the_reader_catches_a_sentence_that_contradicts_itself() -> None:
+    supported = judge_one(claim(), SPREAD + 0.5)
+    text = Writer().text(supported)
+    for wrong in (
+        text.replace("in the claimed direction", "against the claim"),
+        re.sub(r"sign-flip p . [.\d]+", "sign-flip p = .300", text),
+        text.replace("95 % interval", "interval"),
+        text.replace("Supported: the", "Supported: there is no difference; the"),
+        re.sub(r"after Holm p . [.\d]+", "after Holm p = .051", text),
+    ):
+        assert wrong != text
+        with pytest.raises(AssertionError):
+            read(supported, wrong)
+
+
+def test_not_tested_says_why() -> None:
+    text = Writer().text(untested(claim(), "the study has no depth 5, only 2"))
+    assert text == "Not tested: the study has no depth 5, only 2."
+
+
+def test_inconclusive_says_what_could_have_been_found_and_what_would_settle_it() -> None:
+    v = judge_one(claim(), 12 * SPREAD + 0.1)
+    assert v.verdict == "inconclusive"
+    text = Writer().text(v)
+    assert re.search(r"With 10 seeds an effect of 0\.\d+ percentage points would have been", text)
+    assert re.search(r"about \d+ seeds would settle it", text)
+
+
+def test_too_few_seeds_are_called_too_few() -> None:
+    v = judge_one(claim(), SPREAD[:5] + 0.5)
+    assert "With 5 seeds no effect, however large, can be found" in Writer().text(v)
+
+
+def judge_one(kind: Claim, differences: np.ndarray) -> Verdict:
+    frame = runs(list(differences), base=97)
+    return judge([kind], RunTable(frame, Grid.of_runs(frame)), resamples=100)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "avoid", "expected"),
+    [
+        (0.31234, (0.0,), "0.31"),
+        (-0.004, (0.0,), "\u22120.0040"),
+        (0.0, (0.0,), "0.00"),
+        (1e-17, (0.0,), "0.00"),
+        (0.1996, (0.0, 0.2), "0.1996"),
+        (0.2, (0.0, 0.2), "0.20"),
+        (-0.20004, (0.2, -0.2), "\u22120.20004"),
+        (12.3456, (0.0,), "12.35"),
+    ],
+)
+def test_numbers_keep_clear_of_zero_and_margin(
+    given: float, avoid: tuple[float, ...], expected: str
+) -> None:
+    assert number(given, avoid) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (1.0, "= 1"),
+        (0.9996, "= 1"),
+        (0.04996, "= .04996"),
+        (0.05, "= .050"),
+        (0.05004, "= .05004"),
+        (0.001953, "= .002"),
+        (0.00031, "= .0003"),
+        (0.00001, "< .0001"),
+        (0.0, "< .0001"),
+    ],
+)
+def test_p_values_never_round_onto_the_level(given: float, expected: str) -> None:
+    assert p_value(given) == expected
+
+
+def test_caveats_name_what_is_missing_diverged_too_few_and_unstable() -> None:
+    v = judge_one(claim(), 4 * SPREAD + 0.12)
+    counts = {"expected": 300, "present": 297, "diverged": 2, "missing": 3}
+    found = " ".join(Writer().caveats([v], counts, 10))
+    assert "3 of the 300 runs are missing" in found
+    assert "2 of the 297 runs diverged" in found
+    few = Writer().caveats([judge_one(claim(), SPREAD[:4] + 0.5)], dict.fromkeys(counts, 0), 4)
+    assert any("With 4 seeds no p-value can be below .125" in line for line in few)
+    assert Writer().caveats([judge_one(claim(), SPREAD + 0.5)], dict.fromkeys(counts, 0), 10) == []
+
+
+def test_a_family_too_large_for_its_seeds_is_told() -> None:
+    many = [claim(name=f"N{i}") for i in range(26)]
+    frame = runs(list(SPREAD + 0.5))
+    verdicts = judge(many, RunTable(frame, Grid.of_runs(frame)), resamples=0)
+    assert {v.verdict for v in verdicts} == {"inconclusive"}
+    counts = dict.fromkeys(("expected", "present", "diverged", "missing"), 0)
+    assert any(
+        "26 claims share 10 seeds" in line for line in Writer().caveats(verdicts, counts, 10)
+    )
+
+
+def test_the_answer_opens_with_the_headline_and_counts_every_claim_once() -> None:
+    verdicts = [judge_one(claim(name="T5"), SPREAD + 0.5), untested(claim(name="X"), "no reason")]
+    opening, tally = Writer().answer(verdicts, "T5")
+    assert opening.startswith("The claim \u201cSo it is\u201d (me): Supported: ")
+    assert tally == "Of 2 claims, 1 supported (T5) and 1 not tested (X)."
+    assert Writer().answer(verdicts, None)[0] == "This study tests no headline claim."
+
+
+def test_every_template_has_known_fields_and_every_verdict_a_word() -> None:
+    assert set(ENGLISH.verdicts) == set(VERDICTS)
+    for key, template in ENGLISH.templates.items():
+        for _, name, _, _ in string.Formatter().parse(template):
+            assert name is None or name.isidentifier(), key
+
+
+def test_another_language_needs_no_change_to_the_grammar() -> None:
+    templates = {key: f"<{key}> {text}" for key, text in ENGLISH.templates.items()}
+    other = replace(ENGLISH, code="xx", decimal=",", templates=templates)
+    text = Writer(other).text(judge_one(claim(), SPREAD + 0.5))
+    assert text.startswith("<one>") and "0,5" in text
