@@ -1,5 +1,6 @@
 """The workflow, run as people run it: a tiny study through real Snakemake to both reports."""
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from conftest import REPOSITORY
 
 from bnorder import workflow
 from bnorder.errors import UserError
+from bnorder.progress import show_time_left
 
 TINY = {
     "name": "tiny",
@@ -423,6 +425,31 @@ def test_options_for_scripts_read_back_as_the_same_values() -> None:
     options = workflow.set_options(overrides)
     pairs = [option.removeprefix("--set=").partition("=") for option in options]
     assert {key: yaml.safe_load(value) for key, _, value in pairs} == overrides
+
+
+def test_terminal_display_has_the_time_left() -> None:
+    """Of the rich plugin as it is installed: fails when an update takes its progress bars away."""
+    from rich.console import Console
+    from snakemake.settings.types import OutputSettings
+    from snakemake_logger_plugin_rich.handler import RichLogHandler
+
+    handler = RichLogHandler(settings=OutputSettings())
+    show_time_left([object(), handler])
+    now = [0.0]
+    handler.progress.get_time = lambda: now[0]
+    task = handler.progress.add_task("train", total=8, active=1)
+
+    def shown(seconds: float, done: int) -> str:
+        now[0] = seconds
+        handler.progress.update(task, completed=done)
+        console = Console(width=120, file=io.StringIO())
+        console.print(handler.progress.make_tasks_table(handler.progress.tasks))
+        return console.file.getvalue()
+
+    assert "left" not in shown(50, 0)
+    assert "0:05:00 left" in shown(100, 2)  # 50 s a job
+    assert "0:04:30 left" in shown(130, 2)
+    assert "left" not in shown(400, 8)
 
 
 def test_setting_that_is_no_number_is_refused() -> None:
