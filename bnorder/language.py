@@ -58,23 +58,22 @@ ENGLISH = Language(
         "±{margin}: whatever there is, it is too small to matter",
         "direction.inconclusive.family": "the difference in {measure}, {mean}, does not hold up "
         "among all the claims of its family",
-        "direction.inconclusive": "the difference in {measure}, {mean}, could go either way "
-        "or may matter",
+        "direction.inconclusive": "the difference in {measure}, {mean}, is too uncertain to call",
         "two_sided.supported": "there is a difference in {measure} of {mean}",
         "two_sided.negligible": "the difference in {measure}, {mean}, is shown to lie within "
         "±{margin}: whatever there is, it is too small to matter",
         "two_sided.inconclusive.family": "the difference in {measure}, {mean}, does not hold up "
         "among all the claims of its family",
-        "two_sided.inconclusive": "the difference in {measure}, {mean}, may be chance "
-        "or may matter",
-        "interaction.supported": "the change in {measure} is {effect} in the claimed direction",
-        "interaction.contradicted": "the change in {measure} is {effect} against the claim",
-        "interaction.negligible": "the change in {measure}, {mean}, is shown to lie within "
-        "±{margin}: whatever there is, it is too small to matter",
-        "interaction.inconclusive.family": "the change in {measure}, {mean}, does not hold up "
-        "among all the claims of its family",
-        "interaction.inconclusive": "the change in {measure}, {mean}, could go either way "
-        "or may matter",
+        "two_sided.inconclusive": "the difference in {measure}, {mean}, is too uncertain to call",
+        "interaction.supported": "the gap in {measure} changes by {effect} in the claimed "
+        "direction",
+        "interaction.contradicted": "the gap in {measure} changes by {effect} against the claim",
+        "interaction.negligible": "the change of the gap in {measure}, {mean}, is shown to lie "
+        "within ±{margin}: whatever there is, it is too small to matter",
+        "interaction.inconclusive.family": "the change of the gap in {measure}, {mean}, does not "
+        "hold up among all the claims of its family",
+        "interaction.inconclusive": "the change of the gap in {measure}, {mean}, is too "
+        "uncertain to call",
         "equivalence.supported": "the difference in {measure}, {mean}, is shown to lie within "
         "±{margin}",
         "equivalence.contradicted": "the difference in {measure}, {mean}, is shown to lie beyond "

@@ -77,7 +77,7 @@ def read_part(text: str, kind: str, margin: float) -> None:
     assert interval, text
     low, high = value(interval[1]), value(interval[2])
     assert low <= high, text
-    stated = re.search(rf"(?:, |of |is ){NUMBER} percentage points", text)
+    stated = re.search(rf"(?:, |of |is |by ){NUMBER} percentage points", text)
     assert stated, text
     mean = value(stated[1])
     if "against the claim" in text or "points below" in text:
@@ -99,7 +99,7 @@ def read_part(text: str, kind: str, margin: float) -> None:
         assert tost is not None and tost < 0.05 and abs(mean) < margin, text
     if "is shown to lie beyond" in text:
         assert low > margin or high < -margin, text
-    if "either way" in text or "stays open" in text or "may be chance" in text:
+    if "too uncertain" in text or "stays open" in text:
         assert p is not None and p >= 0.05, text
     if "does not hold up" in text:
         assert p is not None and p < 0.05, text
