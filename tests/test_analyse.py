@@ -276,3 +276,27 @@ def test_nothing_half_written_replaces_an_older_result(
 def test_help_is_quick_and_needs_no_table() -> None:
     done = script("--help")
     assert done.returncode == 0 and "--claims" in done.stdout
+
+
+def test_the_worked_example_of_the_documentation_is_what_comes_out(tmp_path: Path) -> None:
+    examples = REPOSITORY / "docs" / "examples"
+    inputs = load_inputs(examples / "published_runs.csv", examples / "published_claims.yaml")
+    verdicts = analyse(inputs, tmp_path)
+    page = (REPOSITORY / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    for v in json.loads((tmp_path / "verdicts.json").read_text(encoding="utf-8"))["verdicts"]:
+        assert v["text"] in page
+    assert [v.verdict for v in verdicts] == ["supported", "inconclusive"]
+
+
+def test_the_published_runs_have_the_means_and_spreads_that_the_notebook_prints() -> None:
+    frame = read_runs(REPOSITORY / "docs" / "examples" / "published_runs.csv")
+    halves = frame.groupby(["ordering", "activation", frame["seed"] // 5])["test_accuracy_pp"]
+    shown = [(round(h.mean(), 2), round(h.std(ddof=0), 2)) for _, h in halves]
+    assert shown == [
+        (81.73, 0.92),  # Conv-LeakyReLU-BN
+        (80.83, 0.64),
+        (80.91, 0.77),  # Conv-ReLU-BN
+        (80.71, 0.65),
+        (75.54, 2.28),  # Conv-BN-ReLU
+        (78.74, 1.64),
+    ]
