@@ -89,7 +89,7 @@ def label_inches(labels: Iterable[str], size: float = 7.5) -> float:
 
 def wrapped(words: str, width: int = 30) -> str:
     """At most two lines; what does not fit ends in an ellipsis."""
-    lines = textwrap.wrap(words, width)
+    lines = textwrap.wrap(words, width, break_on_hyphens=False)
     if len(lines) > 2:
         lines = [lines[0], textwrap.shorten(" ".join(lines[1:]), width, placeholder=" …")]
     return "\n".join(lines)

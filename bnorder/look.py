@@ -6,7 +6,7 @@ lightness tells the members of a class apart, so that a grey print keeps what co
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,12 @@ INK, RULE, BAND, PAPER = "#1b1b1b", "#d9d9d9", "#ece7da", "#ffffff"
 
 # ordering -> (on light paper, on dark paper); luminance steps within a class
 COLOURS = {
-    "bn-act-conv": ("#0b4f8a", "#6fb1f0"),
-    "conv-bn-act": ("#2f94cf", "#a9d8fb"),
-    "act-conv-bn": ("#11796a", "#3fc4ae"),
-    "act-bn-conv": ("#9c3103", "#f08a4b"),
-    "conv-act-bn": ("#d9660a", "#ffc08a"),
-    "bn-conv-act": ("#b04584", "#ee93c8"),
+    "bn-act-conv": ("#0b4f8a", "#5a9fe4"),
+    "conv-bn-act": ("#2f94cf", "#b5defc"),
+    "act-conv-bn": ("#11796a", "#4acdb6"),
+    "act-bn-conv": ("#9c3103", "#ea7a3a"),
+    "conv-act-bn": ("#d9660a", "#ffc890"),
+    "bn-conv-act": ("#b04584", "#ef98cb"),
     "conv-act": ("#5d5d5d", "#b9b9b9"),
     "act-conv": ("#7a7a7a", "#9d9d9d"),
     "bn-conv": ("#6a6a80", "#a9a9c0"),
@@ -30,8 +30,9 @@ COLOURS = {
     "conv": ("#8a8a8a", "#8f8f8f"),
 }
 MARKERS = {"bn_first": "o", "act_first": "^", "none": "s"}
-LINES: dict[str, str | tuple[int, tuple[float, ...]]] = {
-    "bn_first": "-",
+Line = tuple[float, Sequence[float]]  # offset, lengths on and off
+LINES: dict[str, Line] = {
+    "bn_first": (0, ()),
     "act_first": (0, (4.0, 1.6)),
     "none": (0, (1.0, 1.3)),
 }
@@ -69,7 +70,7 @@ class Mark:
     colour: str
     dark: str
     marker: str
-    line: str | tuple[int, tuple[float, ...]]
+    line: Line
 
 
 def mark(ordering: str) -> Mark:

@@ -321,9 +321,14 @@ def legend(figure: "Canvas", orderings: Sequence[str]) -> None:
         line = Line2D([], [], color=mark.colour, linestyle=mark.line, gid=f"o:{ordering}")
         line.set_label(look.ordering_words(ordering))
         handles.append(line)
-    style = {"handlelength": 2.8, "columnspacing": 1.6, "borderpad": 0.0, "borderaxespad": 0.15}
+    style: dict[str, Any] = {
+        "handlelength": 2.8,
+        "columnspacing": 1.6,
+        "borderpad": 0.0,
+        "borderaxespad": 0.15,
+    }
     columns = math.ceil(len(handles) / math.ceil(len(handles) / 6))
-    figure.legend(handles=handles, loc="upper center", ncols=columns, **style)  # type: ignore[arg-type]
+    figure.legend(handles=handles, loc="upper center", ncols=columns, **style)
 
 
 # --- convergence ----------------------------------------------------------------------------------

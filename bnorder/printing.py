@@ -20,7 +20,7 @@ def filters(*, traced: bool) -> dict[str, Callable[..., str]]:
     """Jinja filters; when `traced`, each number carries its source, for the checker."""
 
     def show(value: object, text: str) -> str:
-        if traced and isinstance(value, Num):
+        if traced and isinstance(value, Num) and not value.missing:
             return Markup('<data value="{}" data-src="{}">{}</data>').format(
                 repr(float(value)), value.source, text
             )

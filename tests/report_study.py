@@ -1,5 +1,9 @@
 """Studies with made-up runs but the real analysis, for the tests of the report."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +51,8 @@ WIDE: dict[str, Any] = {
         "conv",
     ],
     "activations": ["relu", "leaky_relu-0.1", "tanh", "gelu", "identity"],
-    "depths": [1, 2, 20],
-    "seeds": 3,
+    "depths": [1, 20],
+    "seeds": 2,
     "variants": {"base": {}, "stride": {"downsampling": "stride"}},
 }
 
@@ -160,3 +164,31 @@ def _scores(correct: int, n_test: int) -> dict[str, Any]:
     accuracy = 100 * correct / n_test
     scores = {"n_test": n_test, "test_correct": correct, "test_accuracy_pp": accuracy}
     return scores | {"test_loss": 0.05, "train_accuracy_pp": accuracy, "train_loss": 0.05}
+
+
+@functools.cache
+def studies() -> Path:
+    """A folder for the studies below, gone when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="bnorder-report-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def rendered_study(name: str) -> Path:
+    """One of three studies with its report, made once a process: `full`, `poor` or `wide`."""
+    made: dict[str, Any] = {
+        "full": (FULL, {"diverge": 2}),
+        "poor": (POOR, {"drop": 1, "diverge": 1, "explore": False}),
+        "wide": (WIDE, {"effect": 0.0, "explore": False}),
+    }
+    raw, how = made[name]
+    return rendered(make_study(studies() / name, raw, **how))
+
+
+def rendered(folder: Path) -> Path:
+    """Render the report of a study's folder into it; return the folder."""
+    from bnorder.report import render
+
+    render(folder / "study.yaml", folder / "tables", folder / "analysis", folder / "report")
+    return folder

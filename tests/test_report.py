@@ -1,0 +1,299 @@
+"""The report's HTML: complete, true to the results, safe, and whole when parts are missing."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_study import FULL, make_study, rendered, rendered_study
+
+from bnorder.errors import UserError
+from bnorder.files import write_atomically
+from bnorder.printing import filters, p_text, signed
+from bnorder.report import contents, render, said
+from bnorder.results import Num
+from bnorder.view import statements
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Page(HTMLParser):
+    """What the tests look for in a page: its elements, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+
+@pytest.fixture
+def full() -> Path:
+    return rendered_study("full")
+
+
+@pytest.fixture
+def poor() -> Path:
+    return rendered_study("poor")
+
+
+@pytest.fixture
+def wide() -> Path:
+    return rendered_study("wide")
+
+
+def html(folder: Path) -> str:
+    return (folder / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def verdicts(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "analysis" / "verdicts.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_nothing_from_outside(full: Path, wide: Path) -> None:
+    for folder in (full, wide):
+        text = html(folder)
+        assert not re.search(r"(?:https?:)?//[a-z0-9-]+\.[a-z]", text.split("</style>")[1])
+        assert "@import" not in text
+        for tag, attributes in Page(text).elements:
+            assert tag not in {"link", "iframe", "img", "object", "embed", "base"}
+            target = attributes.get("href") or attributes.get("src") or "#"
+            assert target.startswith(("#", "data:text/csv")), target
+        assert len(text.encode()) < 3_000_000
+
+
+def test_the_policy_allows_this_script_and_nothing_else(full: Path) -> None:
+    text = html(full)
+    policy = next(
+        m["content"] or ""
+        for m in Page(text).all("meta")
+        if m.get("http-equiv") == "Content-Security-Policy"
+    )
+    script = re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none';")
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert text.count("<script") == 1
+    assert not re.search(r'<[^>]+\son[a-z]+="', text.split("<body>")[1].split("<script>")[0])
+
+
+def test_the_answer_stands_before_everything_but_the_title(full: Path) -> None:
+    words = Page(html(full)).words
+    for sentence in verdicts(full)["answer"]:
+        assert words.count(" ".join(sentence.split())) >= 1
+    start = words.index(" ".join(verdicts(full)["answer"][0].split()))
+    assert start < words.index("The claims and their verdicts", start - 10) + 10_000
+    order = ["The answer", "The claims and their verdicts", "The whole grid at a glance"]
+    order += ["What was asked", "How it was done", "What came out", "Limits"]
+    order += ["How to reproduce it", "References"]
+    headings = re.findall(r"<h2[^>]*>(.*?)</h2>", html(full))
+    assert [h for h in headings if h in order] == order
+
+
+def test_every_verdict_is_in_the_table_with_the_numbers_of_the_file(full: Path) -> None:
+    table = html(full).split('<table class="verdicts')[1].split("</table>")[0]
+    rows = {
+        re.search(r'data-claim="([^"]+)"', row)[1]: row
+        for row in re.split(r"<tr (?=data-)", table)[1:]
+    }
+    assert list(rows) == [v["id"] for v in verdicts(full)["verdicts"]]
+    for verdict in verdicts(full)["verdicts"]:
+        row = rows[verdict["id"]]
+        words = Page(row).words
+        assert verdict["verdict"] in words
+        assert verdict["sentence"] in words
+        shown = [float(v) for v in re.findall(r'<data value="([^"]+)"', row)]
+        expected = [p[k] for p in verdict["parts"] for k in ("mean", "ci_low", "ci_high")]
+        expected += [verdict["p_adjusted"], verdict["n"]]
+        assert shown == [v for v in expected if v is not None]
+
+
+def test_every_traced_number_is_the_number_at_its_place(full: Path) -> None:
+    """Each <data> says where its number stands; the JSON ones are looked up."""
+    found = re.findall(
+        r'<data value="([^"]+)" data-src="([^"]+)">([^<]*(?:&lt;)?[^<]*)', html(full)
+    )
+    assert len(found) > 200
+    files = {name: json.loads((full / name).read_text()) for name in ("analysis/verdicts.json",)}
+    checked = 0
+    for value, source, shown in found:
+        name, _, place = source.partition("#")
+        if name in files:
+            node: Any = files[name]
+            for key in place.strip("/").split("/"):
+                node = node[int(key)] if isinstance(node, list) else node[key]
+            assert float(value) == node
+            checked += 1
+        number = shown.replace("−", "-").replace(",", "").replace("&lt;", "").strip(" +%")
+        digits = len(number.partition(".")[2])
+        factor = 100 if "%" in shown else 1
+        if "&lt;" not in shown:
+            assert math.isclose(float(number), float(value) * factor, abs_tol=0.5001 * 10**-digits)
+    assert checked > 100
+
+
+def test_every_figure_has_number_caption_alternative_text_data_and_maker(full: Path) -> None:
+    text = html(full)
+    figures = re.findall(r"<figure.*?</figure>", text, re.S)
+    assert len(figures) > 8
+    for number, figure in enumerate(figures, 1):
+        label = re.search(r'<svg [^>]*role="img" aria-label="([^"]+)"', figure)
+        assert len(label[1]) > 40
+        assert f"<b>Figure&nbsp;{number}. " in figure
+        encoded = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)"', figure)[1]
+        assert base64.b64decode(encoded).decode().count("\n") > 1
+        assert "bnorder/figures.py" in figure
+        assert "rule <code>report</code>" in figure
+
+
+def test_figures_stand_beside_the_report_too(full: Path) -> None:
+    for suffix in ("svg", "png", "csv"):
+        files = list((full / "report" / "figures").glob(f"*.{suffix}"))
+        assert len(files) > 8
+        assert all(f.stat().st_size > 50 for f in files)
+
+
+def test_links_within_the_page_lead_somewhere_and_ids_are_unique(full: Path, poor: Path) -> None:
+    for folder in (full, poor):
+        page = Page(html(folder))
+        ids = [a["id"] for _, a in page.elements if a.get("id")]
+        assert len(ids) == len(set(ids))
+        targets = {a["href"][1:] for a in page.all("a") if (a["href"] or "").startswith("#")}
+        assert targets <= set(ids)
+
+
+def test_missing_runs_are_the_first_thing_said(poor: Path) -> None:
+    page = Page(html(poor).split("<body>")[1])
+    words = page.words.removeprefix("Skip to the answer").strip()
+    assert words.startswith("Incomplete. 1 of 4 runs are missing")
+    assert "A small study. Only 2 seeds and 360 test images of the 8×8 digits" in words
+    missing = json.loads((poor / "tables" / "missing.json").read_text())["missing"]
+    assert all(f"<code>{run}</code>" in html(poor) for run in missing)
+
+
+def test_a_complete_study_of_enough_seeds_opens_with_its_title(tmp_path: Path) -> None:
+    small = {"seeds": 10, "activations": ["relu"], "depths": [2]}
+    body = html(rendered(make_study(tmp_path, FULL | small, explore=False))).split("<body>")[1]
+    assert 'class="notice"' not in body
+
+
+def test_a_title_is_text_whatever_it_says(poor: Path) -> None:
+    text = html(poor)
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(&#39;title&#39;)&lt;/script&gt;" in text
+    assert text.count("<script") == 1
+
+
+def test_parts_that_a_study_lacks_leave_no_hole(poor: Path, wide: Path) -> None:
+    for folder in (poor, wide):
+        text = html(folder)
+        assert "Exploration</h2>" not in text
+        assert 'id="learning"' not in text
+        for empty in ("<tbody></tbody>", "<ul></ul>", "<p></p>", ">None<", ">nan<", "Undefined"):
+            assert empty not in re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.S)
+    assert "not tested" in Page(html(poor)).words
+
+
+def test_several_data_sets_variants_and_all_orders_are_shown(wide: Path) -> None:
+    words = Page(html(wide)).words
+    assert "Batch normalisation before or after the activation: wide" in words
+    assert "on MNIST" in words
+    assert "downsampling = stride" in words
+    assert "<b>images</b>" not in html(wide).split("<body>")[1]
+
+
+def test_rendering_again_gives_the_same_files_and_removes_only_stale_figures(poor: Path) -> None:
+    report = poor / "report"
+    before = {p.name: p.read_bytes() for p in report.rglob("*.*") if p.is_file()}
+    stale, kept = report / "figures" / "claim-GONE.svg", report / "figures" / "notes.txt"
+    stale.write_text("old")
+    kept.write_text("mine")
+    rendered(poor)
+    kept.unlink()
+    assert {p.name: p.read_bytes() for p in report.rglob("*.*") if p.is_file()} == before
+
+
+def test_a_missing_file_is_one_clear_line(full: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/render.py", "--study", str(full / "study.yaml")]
+    command += [
+        "--tables",
+        str(full / "tables"),
+        "--analysis",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "verdicts.json: no such file" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_broken_table_is_one_clear_line(full: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="no valid Parquet"):
+        render(full / "study.yaml", tmp_path, full / "analysis", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "text, not bytes")  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_are_printed_with_sign_and_digits_enough() -> None:
+    assert signed(0.312) == "+0.31"
+    assert signed(-0.312) == "−0.31"
+    assert signed(0.0) == "0.00"
+    assert float(signed(-0.001).replace("−", "-")) < 0
+    assert p_text(0.00001) == "< .0001"
+    assert p_text(0.004) == ".004"
+    show = filters(traced=True)
+    assert show["signed"](None) == "–"
+    assert 'data-src="a#b"' in show["whole"](Num(3, "a#b"))
+
+
+def test_a_sentence_is_escaped_before_it_is_set() -> None:
+    assert "<b>" not in said("<b>p = .004")
+    assert "<i>p</i> = .004" in said("<b>p = .004")
+
+
+def test_a_claim_of_parts_becomes_a_list_without_losing_a_word() -> None:
+    parts = [{"text": "First: yes."}, {"text": "Second: no."}]
+    told = statements({"text": "Both. First: yes. Second: no. The end.", "parts": parts})
+    assert told == {"head": "Both.", "parts": ["First: yes.", "Second: no."], "tail": "The end."}
+    whole = statements({"text": "Something else.", "parts": parts})
+    assert whole == {"head": "Something else.", "parts": [], "tail": ""}
+
+
+def test_contents_nest_and_drop_markup() -> None:
+    body = '<h2 id="h-a">A <b>x</b></h2><h3 id="b">B &amp; C</h3><h2 id="d">D</h2>'
+    assert contents(body) == [
+        {"id": "a", "words": "A x", "under": [{"id": "b", "words": "B & C", "under": []}]},
+        {"id": "d", "words": "D", "under": []},
+    ]
