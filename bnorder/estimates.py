@@ -208,9 +208,7 @@ def hedges_g_av(plus: Floats, minus: Floats) -> EffectSize:
     t = float(difference.mean()) / (spread / math.sqrt(n))
     low, high = _noncentrality_interval(t, n - 1)
     correction = 1 - 3 / (4 * (n - 1) - 1)
-    return EffectSize(
-        t * factor * correction, low * factor * correction, high * factor * correction
-    )
+    return EffectSize(t * factor * correction, low * factor, high * factor)
 
 
 def _noncentrality_interval(t: float, df: int, level: float = 0.95) -> tuple[float, float]:

@@ -230,3 +230,13 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values: list[float]) 
     assert np.all(adjusted >= p) and np.all(adjusted <= 1)
     order = np.argsort(p, kind="stable")
     assert np.all(np.diff(adjusted[order]) >= 0)
+
+
+def test_the_interval_of_g_av_is_the_noncentral_one_without_the_correction() -> None:
+    difference = FILM_1 - FILM_2
+    t = difference.mean() / (difference.std(ddof=1) / math.sqrt(10))
+    average = math.sqrt((FILM_1.var(ddof=1) + FILM_2.var(ddof=1)) / 2)
+    factor = difference.std(ddof=1) / average / math.sqrt(10)
+    low, high = est._noncentrality_interval(float(t), 9)
+    g = est.hedges_g_av(FILM_1, FILM_2)
+    assert (g.low, g.high) == pytest.approx((low * factor, high * factor))

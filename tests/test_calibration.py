@@ -1,0 +1,94 @@
+"""The method on simulated studies, in small; scripts/calibrate.py does the same at length.
+
+Bounds are 5 %, 3 points or the nominal coverage, plus three standard errors of the simulation.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+from bnorder import estimates as est
+from bnorder.calibration import (
+    World,
+    _planted,
+    _sd_of,
+    any_wrong,
+    article_grid,
+    calibrate,
+    coverage,
+    simulate,
+)
+from bnorder.claims import Claim, load_claims
+from bnorder.errors import UserError
+from tests.test_claims import ARTICLE
+
+CLAIMS = {c.id: c for c in load_claims(ARTICLE).claims}
+
+
+def three_errors(share: float, studies: int) -> float:
+    return 3 * math.sqrt(share * (1 - share) / studies)
+
+
+@pytest.mark.parametrize("family", ["experiment", "theory"])
+@pytest.mark.parametrize(
+    "world",
+    [World(seeds=8), World(seeds=8, skewed=True), World(8, n_test=360, sd_run=0.5, sd_seed=0.4)],
+    ids=["normal", "skewed", "ties"],
+)
+def test_a_family_without_effect_seldom_gets_a_wrong_verdict(family: str, world: World) -> None:
+    members = [c for c in CLAIMS.values() if c.family == family]
+    grid = article_grid(world.seeds, ("mnist", "kmnist"))
+    hits = any_wrong(simulate(members, grid, world, 800, np.random.default_rng(11)))
+    assert hits.mean() <= 0.05 + three_errors(0.05, 800)
+
+
+def test_a_test_without_holm_would_be_caught() -> None:
+    """The check has teeth: the same studies, each claim alone, err far more often together."""
+    members = [c for c in CLAIMS.values() if c.family == "experiment"]
+    grid, world = article_grid(8), World(seeds=8)
+    alone = [any_wrong(simulate([c], grid, world, 800, np.random.default_rng(11))) for c in members]
+    assert np.any(alone, axis=0).mean() > 0.10
+
+
+@pytest.mark.parametrize(("name", "word"), [("E2", "supported"), ("T5", "negligible")])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_effect_at_the_margin_seldom_passes_for_smaller(name: str, word: str, sign: int) -> None:
+    claim, world = CLAIMS[name], World(sd_run=0.2, base=90)
+    effect = _planted(claim.parts[0], sign * 0.2, world.seeds)
+    rng = np.random.default_rng(5)
+    found = simulate([claim], article_grid(world.seeds), world, 1000, rng, effect)[0]
+    share = np.mean([w == word for w in found.words])
+    assert word in found.wrong
+    assert share <= 0.05 + three_errors(0.05, 1000)
+
+
+def planted(claim: Claim, power: float, sign: int, n: int = 10) -> list[str]:
+    world = World(seeds=n, base=97)
+    size = est.smallest_detectable(_sd_of(claim.parts[0], world), n, 0.05, power)
+    effect = _planted(claim.parts[0], sign * size, n)
+    rng = np.random.default_rng(8)
+    return list(simulate([claim], article_grid(n), world, 2000, rng, effect)[0].words)
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize(("sign", "word"), [(1, "supported"), (-1, "contradicted")])
+def test_planted_effects_are_found_as_often_as_predicted(
+    power: float, sign: int, word: str
+) -> None:
+    words = planted(CLAIMS["E4"], power, sign)
+    other = {"supported": "contradicted", "contradicted": "supported"}[word]
+    share = words.count(word) / len(words)
+    assert abs(share - power) <= 0.03 + three_errors(power, len(words)) / 3
+    assert words.count(other) / len(words) < 0.01
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    found = coverage(2000, seed=3, slow=60)
+    for row in found.itertuples():
+        assert row.share >= row.nominal - 0.015 - three_errors(row.nominal, row.studies), row
+
+
+def test_too_few_simulated_studies_are_refused() -> None:
+    with pytest.raises(UserError, match="--studies is 5; expected at least 100"):
+        calibrate(ARTICLE, "nowhere", 5, 1)
