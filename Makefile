@@ -7,7 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 STUDY ?= quick
 CORES ?= all
-ARGS ?=
+ARGS :=
 
 # Keys of a study and of its recipe: `make report SEEDS=3 EPOCHS=1` overrides them.
 # tests/test_setup.py holds the list together with workflow/schemas/study.schema.yaml.

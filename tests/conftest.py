@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # the library is used in place, not installed
+
+# A busy machine is slow; that is no fault of the example that it happened to be slow at.
+settings.register_profile("bnorder", deadline=None)
+settings.load_profile("bnorder")
 
 # Skips that even a complete machine may have; every other one means a missing tool.
 EXCUSED = ("BNORDER_DATA", "CUDA")
@@ -62,8 +67,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """Variables for commands run by tests: this Python is the active environment."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "PYTEST"))}
-    kept.pop("CONDA_PREFIX", None)
+    ours = ("MAKE", "MFLAGS", "PYTEST", "STUDY", "CORES", "CONDA_PREFIX")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     # No bytecode: an edited source of the same size and second would else be taken for the old.
     return kept | {"VIRTUAL_ENV": sys.prefix, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
 

@@ -253,7 +253,7 @@ def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
     shown = subprocess.run(
         ["make", "--dry-run", "report", "STUDY=article", "SEEDS=3", "TITLE=it's 'quoted' $$HOME"],
         cwd=checkout,
-        env=os.environ | {"EPOCHS": "9"},  # of the environment: no override
+        env=os.environ | {"EPOCHS": "9", "ARGS": "-q"},  # of the environment: no override
         capture_output=True,
         text=True,
         check=True,
