@@ -162,7 +162,7 @@ def _accuracy_page(
             outside += _arm_strip(ax, results, panel, ordering, y, limits)
         _order_axis(ax, orderings)
     axes[0, 0].set_xlim(*limits)
-    _inner_ticks(axes[0, 0], limits)
+    _inner_ticks(axes[0, 0], limits, axes.shape[1])
     axes[0, 0].set_ylim(len(orderings) - 0.4, -0.6)
     left = label_inches(look.ordering_words(o) for o in orderings)
     below(figure, "test accuracy at the last epoch (%)", left)
@@ -170,13 +170,14 @@ def _accuracy_page(
     return outside
 
 
-def _inner_ticks(ax: "Axes", limits: tuple[float, float]) -> None:
+def _inner_ticks(ax: "Axes", limits: tuple[float, float], columns: int) -> None:
     """Ticks that keep clear of both ends, where the labels of two panels would meet."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
     low, high = limits
     clear = 0.07 * (high - low)
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    steps = [1, 2, 5, 10] if columns < 3 else [1, 2, 2.5, 5, 10]
+    ticks = MaxNLocator(6 if columns < 3 else 4, steps=steps).tick_values(low, high)
     ax.xaxis.set_major_locator(FixedLocator([t for t in ticks if low + clear <= t <= high - clear]))
 
 
@@ -304,8 +305,9 @@ def _log_steps(ax: "Axes", results: Results) -> None:
     steps = results.curves["step"].astype(float) if len(results.curves) else np.array([0.0, 1.0])
     first, last = float(steps[steps > 0].min(initial=steps.max())), float(steps.max())
     ax.set_xscale("symlog", linthresh=max(first, 1.0), linscale=0.3)
-    powers = [10.0**e for e in range(7) if first <= 10.0**e <= last]
-    ax.xaxis.set_major_locator(FixedLocator([0.0, *powers]))
+    ticks = [m * 10.0**e for e in range(7) for m in (1, 3) if first <= m * 10.0**e <= last]
+    ticks = ticks if len(ticks) < 4 else [t for t in ticks if f"{t:g}"[0] == "1"]
+    ax.xaxis.set_major_locator(FixedLocator([0.0, *ticks]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     ax.set_xlim(0, last * 1.02)

@@ -13,20 +13,18 @@ MIDDLE = 50.0
 
 
 def reach(claims: Iterable[Mapping[str, Any]]) -> float:
-    """The scale that all the drawings share: the furthest interval end, in percentage points.
+    """The scale that all the drawings share, in percentage points: a few times a usual effect.
 
-    Threshold claims are left out: they may lie far from their threshold, and end in an arrow.
+    What lies beyond it ends in an arrow. Threshold claims are left out of it.
     """
-    ends = [
-        abs(part[end])
+    ends = sorted(
+        max(abs(part[end]) for end in ("ci_low", "ci_high", "mean") if known(part[end]))
         for claim in claims
         if claim["type"] != "threshold"
         for part in claim["parts"]
-        if part["unit"] == "pp"
-        for end in ("ci_low", "ci_high", "mean")
-        if known(part[end])
-    ]
-    return 1.05 * max(ends, default=1.0) or 1.0
+        if part["unit"] == "pp" and known(part["mean"])
+    )
+    return 2.5 * ends[len(ends) // 2] or 1.0 if ends else 1.0
 
 
 def spark(part: Mapping[str, Any], scale: float) -> Markup:

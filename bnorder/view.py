@@ -83,13 +83,6 @@ def facts(results: Results, made: Provenance) -> str:
     return text[:1].upper() + text[1:]
 
 
-def tally(results: Results) -> str:
-    counts = results.verdicts["tally"]
-    words = [f"{int(n)} {word}" for word, n in counts.items() if n]
-    total = len(results.claims)
-    return f"Of {captions.count_words(total, 'claim')}: {listing(words)}." if total else ""
-
-
 def families(results: Results) -> list[dict[str, Any]]:
     names = dict.fromkeys(v["family"] for v in results.claims)
     return [
@@ -283,6 +276,21 @@ def provenance_rows(results: Results, made: Provenance) -> list[dict[str, Any]]:
     return [{"key": k, "values": v} for k, v in rows if v and all(v)]
 
 
+def advice(results: Results) -> list[dict[str, str]]:
+    """What the verdicts mean in practice: one line a claim that this study could test."""
+    known = {entry["claim"]: entry for entry in _yaml("advice.yaml")}
+    lines = []
+    for verdict in results.claims:
+        words = known.get(verdict["sentence"], {})
+        key = str(verdict["verdict"])
+        if verdict["too_small"]:
+            key = {"supported": "small", "contradicted": "opposite_small"}.get(key, key)
+        if key in words:
+            lines.append({"claim": verdict["id"], "words": words[key]})
+    headline = results.verdicts.get("headline")
+    return sorted(lines, key=lambda line: line["claim"] != headline)
+
+
 def model(results: Results) -> dict[str, Any] | None:
     """The mixed model in words; nothing when the analysis has none."""
     found = results.mixed_model
@@ -300,10 +308,14 @@ def model(results: Results) -> dict[str, Any] | None:
 
 
 def library() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.load(
-        (look.TEMPLATES / "references.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader
-    )
+    """What the report cites: `others` found before, and the references."""
+    loaded: dict[str, Any] = _yaml("references.yaml")
     return loaded
+
+
+def _yaml(name: str) -> Any:
+    text = (look.TEMPLATES / name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 # --- exploration ------------------------------------------------------------------------------
