@@ -167,7 +167,7 @@ def claim(verdict: Row) -> Words:
     title = f"Evidence for {verdict['id']}"
     parts = verdict["parts"]
     reading = "Each dot is a seed's contrast, the diamond the mean with its 95 % t-interval"
-    margins = any(p["margin"] is not None for p in parts)
+    margins = verdict["type"] != "threshold" and any(p["margin"] is not None for p in parts)
     reading += "; shaded: within the margin." if margins else "."
     numbers = "; ".join(
         f"{p['name'] or 'the contrast'}: mean {_value(p)}, 95 % interval {_interval(p)}"

@@ -110,6 +110,8 @@ def _part_words(part: Row, parts: int) -> str:
 def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int) -> None:
     for y, part in enumerate(parts):
         _claim_row(ax, y, part)
+        if verdict["type"] != "threshold":  # a threshold has no margin
+            margin_band(ax, part["margin"], y, 0.9)
     named_rows(ax, [_part_words(p, of) for p in parts])
     zero(ax)
     what = captions.measure_words(str(parts[0]["measure"]))
@@ -120,7 +122,6 @@ def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int) -> None
 
 
 def _claim_row(ax: "Axes", y: int, part: Row) -> None:
-    margin_band(ax, part["margin"], y, 0.9)
     values = np.array([float(v) for v in part["values"] if known(v)])
     offsets = y - 0.18 + spread(len(values), 0.15)
     ax.plot(values, offsets, "o", color=look.INK, alpha=0.5, markersize=3.4, markeredgewidth=0)

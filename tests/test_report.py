@@ -297,3 +297,71 @@ def test_contents_nest_and_drop_markup() -> None:
         {"id": "a", "words": "A x", "under": [{"id": "b", "words": "B & C", "under": []}]},
         {"id": "d", "words": "D", "under": []},
     ]
+
+
+class Remains(HTMLParser):
+    """A page's visible text without what is checked elsewhere: traced numbers, code, drawings."""
+
+    SKIPPED = frozenset({"data", "svg", "script", "style", "code", "pre", "figcaption", "title"})
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.captions: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "figcaption" in self.open and not {"code", "data"} & set(self.open):
+            self.captions.append(data)
+        elif not self.SKIPPED & set(self.open):
+            self.text.append(data)
+
+
+def tokens(text: str) -> set[str]:
+    """The numbers in a text, without sign and thousands' commas."""
+    return {t.replace(",", "").strip(".") for t in re.findall(r"[\d.,]*\d", text)}
+
+
+def strings(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        return [s for child in node.values() for s in strings(child)]
+    if isinstance(node, list):
+        return [s for child in node for s in strings(child)]
+    return [node] if isinstance(node, str) else []
+
+
+def test_no_number_on_the_page_comes_from_nowhere(full: Path) -> None:
+    """What is not a traced number stands in a verdict's sentence, the study or the fixed text."""
+    import pandas as pd
+
+    page = Remains(html(full))
+    assert len(page.text) > 100
+    fixed = "".join(
+        (REPOSITORY / "report" / n).read_text() for n in ("body.html.j2", "references.yaml")
+    )
+    said_by_analysis = " ".join(strings(verdicts(full)))
+    model = (full / "analysis" / "mixed_model.json").read_text()
+    study = (full / "study.yaml").read_text()
+    view = (REPOSITORY / "bnorder" / "view.py").read_text()  # its fixed words, "5 % level"
+    runs = pd.read_parquet(full / "tables" / "runs.parquet")
+    counts = {str(len(runs)), str(len(runs) // 6), "2", f"{round(runs.wall_seconds.sum() / 60)}"}
+    counts |= {f"{runs.images_per_second.median():.0f}", "0.1.0", *map(str, range(61)), "90", "97"}
+    known = tokens(" ".join((fixed, said_by_analysis, model, study, view))) | counts
+    assert tokens(" ".join(page.text)) <= known
+
+    shown: set[str] = set()
+    for name in ("arms", "survival_summary", "class_cut", "paired"):
+        table = pd.read_parquet(full / "analysis" / f"{name}.parquet")
+        for value in table.select_dtypes("number").to_numpy().ravel():
+            shown |= {f"{abs(value):.2f}", f"{abs(value):.0f}"}
+    assert tokens(" ".join(page.captions)) <= known | shown
