@@ -56,7 +56,7 @@ install() { # makes .venv from the lock
     fail "$python cannot make virtual environments; install its venv module" \
       "(Debian, Ubuntu: sudo apt-get install python3-venv)"
   fi
-  say "Setting up .venv from requirements.lock with $([ -n "$uv" ] && echo uv || echo pip) (once; about 6 GB, minutes) ..."
+  say "Setting up .venv from requirements.lock with $([ -n "$uv" ] && echo uv || echo pip) (once; 6.5 GB, minutes) ..."
   [ -t 2 ] && quiet="" || quiet=1 # at a terminal a person sees the downloads
   rm -rf .venv && mkdir .venv && : > "$begun"
   if [ -n "$uv" ]; then
