@@ -254,3 +254,13 @@ def test_another_language_needs_no_change_to_the_grammar() -> None:
     other = replace(ENGLISH, code="xx", decimal=",", templates=templates)
     text = Writer(other).text(judge_one(claim(), SPREAD + 0.5))
     assert text.startswith("<one>") and "0,5" in text
+
+
+def test_an_effect_that_only_its_family_outweighs_is_not_called_uncertain() -> None:
+    frame = runs([0.3, 0.2, 0.4, 0.1, 0.25, 0.3, 0.35, -0.12, 0.2, -0.05])
+    crowd = [claim(), *(claim(name=f"N{i}", plus="conv-bn-act") for i in range(7))]
+    v = judge(crowd, RunTable(frame, Grid.of_runs(frame)), resamples=0)[0]
+    assert v.verdict == "inconclusive" and v.p < 0.05 < v.p_adjusted
+    text = Writer().text(v)
+    assert "does not hold up among all the claims of its family" in text
+    read(v, text)

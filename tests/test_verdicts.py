@@ -338,3 +338,12 @@ def test_sign_flip_uses_whole_numbers() -> None:
     contrast = table(runs(SPREAD)).measured("test_accuracy_pp")
     assert contrast is not None and contrast.counts is not None
     assert est.smallest_p(10) == 2 / 2**10
+
+
+def test_contrasts_of_counts_are_compared_in_whole_numbers() -> None:
+    from bnorder.contrasts import contrast_of
+
+    third = replace(claim().parts[0], threshold=None)
+    contrast = contrast_of(third, table(runs(SPREAD)))
+    assert np.issubdtype(contrast.keys.dtype, np.integer)
+    assert contrast.values == pytest.approx(contrast.plus - contrast.minus)
