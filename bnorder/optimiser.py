@@ -5,7 +5,7 @@ A test holds these against it, step by step.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,6 +19,10 @@ class Optimiser(Protocol):
     """Moves parameters along their gradients and then forgets the gradients."""
 
     def step(self, learning_rate: float) -> None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class Adam:
@@ -50,6 +54,14 @@ class Adam:
             maximize=False,
         )
 
+    def state(self) -> dict[str, Any]:
+        return {"means": self.means, "squares": self.squares, "steps": self.steps}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        _copy_all(self.means, state["means"])
+        _copy_all(self.squares, state["squares"])
+        _copy_all(self.steps, state["steps"])
+
 
 class SGD:
     """Stochastic gradient descent with momentum (Sutskever et al. 2013, as torch.optim has it)."""
@@ -78,6 +90,19 @@ class SGD:
             is_first_step=self.first,
         )
         self.first = False
+
+    def state(self) -> dict[str, Any]:
+        return {"buffers": self.buffers, "first": self.first}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        _copy_all(self.buffers, state["buffers"])
+        self.first = state["first"]
+
+
+def _copy_all(ours: Sequence[torch.Tensor], saved: Sequence[torch.Tensor]) -> None:
+    """Copy values and keep the memory layout, on which the order of sums depends."""
+    for tensor, value in zip(ours, saved, strict=True):
+        tensor.copy_(value)
 
 
 def _take_gradients(parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:

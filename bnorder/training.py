@@ -4,12 +4,14 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from bnorder.checkpoints import JobFiles, State
 from bnorder.data import Dataset
 from bnorder.errors import UserError
 from bnorder.network import Network, seeded_generator
@@ -110,7 +112,7 @@ class Trainer:
         device: torch.device,
     ) -> None:
         self.arm, self.recipe, self.seeds, self.device = arm, recipe, list(seeds), device
-        self.images = place(dataset, recipe, device)
+        self.images, self.data_sha256 = place(dataset, recipe, device), dataset.sha256
         self.n_train = len(self.images.train_labels)
         self.n_test = len(self.images.test_labels)
         self.steps_per_epoch = self.n_train // recipe.batch_size  # the rest waits for next epoch
@@ -132,24 +134,52 @@ class Trainer:
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.recipe.epochs
 
-    def run(self, progress: Progress | None = None) -> None:
-        """Train to the last step, or until every replica has diverged."""
+    def run(
+        self, progress: Progress | None = None, at_epoch_end: Callable[[], None] | None = None
+    ) -> None:
+        """Train from where it stands to the last step, or until every replica has diverged."""
         order = torch.empty(0)
-        previous = 0
         for until in evaluation_steps(self.steps_per_epoch, self.recipe.epochs):
+            if self.step >= until and self.curves[0]:
+                continue  # done before the checkpoint from which this run goes on
             tally, start = Tally(), time.perf_counter()
-            for step in range(previous, until):
+            for step in range(self.step, until):
                 if step % self.steps_per_epoch == 0:
                     order = self._next_order()
                 self._train_step(order[step % self.steps_per_epoch], step, tally)
             _wait_for(self.device)
             self.train_seconds += time.perf_counter() - start
-            self.step = previous = until
+            self.step = until
             self._evaluate(tally)
             if all(step is not None for step in self.diverged_steps):
                 break
             if progress:
                 progress(len(self.seeds) * until / self.total_steps, self.images_per_second)
+            if at_epoch_end and until % self.steps_per_epoch == 0 < until < self.total_steps:
+                at_epoch_end()
+
+    def state(self) -> State:
+        """All that a run is at the end of an epoch, for `restore`."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state(),
+            "generators": [generator.get_state() for generator in self.generators],
+            "curves": [[asdict(point) for point in curve] for curve in self.curves],
+            "diverged_steps": self.diverged_steps,
+            "seconds": [self.train_seconds, self.evaluate_seconds],
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from `state`, bit for bit as if never interrupted."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.optimiser.restore(state["optimiser"])
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(saved.cpu())
+        self.curves = [[Evaluation(**point) for point in curve] for curve in state["curves"]]
+        self.diverged_steps = list(state["diverged_steps"])
+        self.train_seconds, self.evaluate_seconds = state["seconds"]
 
     @property
     def images_per_second(self) -> float:
@@ -266,27 +296,54 @@ def _finite(value: float) -> float | None:
 
 
 def train_job(
-    study: Study, job: Job, dataset: Dataset, progress: Progress | None = None
+    study: Study,
+    job: Job,
+    dataset: Dataset,
+    progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> list[Record]:
     """Train a job's runs: on a GPU an arm's seeds as one network, on a CPU one after another.
 
     One after another is as fast on a CPU, and a run's numbers then do not depend on its job.
+    folder: keeps checkpoints, from which a job that was killed goes on; clear them with
+    `checkpoints.forget` when the records are safe.
     Raises UserError when `dataset` is not the job's.
     """
     if dataset.name != job.dataset:
         raise UserError(f"job {job.name}: the data cache holds {dataset.name}; expected its own")
     device = pick_device()
     size = len(job.seeds) if device.type == "cuda" else 1
-    records: list[Record] = []
-    for arm in job.arms:
-        recipe = study.recipe_for(arm.variant)
+    files = job_files(job, dataset, device, folder)
+    hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
+    if folder:
+        files.load_finished(hashes)
+    for start in range(0, len(job.runs), size):
+        runs = job.runs[start : start + size]
+        if all(run.id in files.finished for run in runs):
+            continue
+        recipe = study.recipe_for(runs[0].arm.variant)
         set_exactness(recipe)
-        hashes = (study.config_hash(arm), code_hash())
-        for start in range(0, len(job.seeds), size):
-            seeds = job.seeds[start : start + size]
-            report = progress and partial(_add_progress, progress, len(records))
-            records += train(arm, recipe, dataset, seeds, device, hashes, report)
-    return records
+        report = progress and partial(_add_progress, progress, len(files.finished))
+        files.add(train(runs, recipe, dataset, device, hashes[runs[0].id], report, files))
+    return [files.finished[run.id] for run in job.runs]
+
+
+def job_files(job: Job, dataset: Dataset, device: torch.device, folder: Path | None) -> JobFiles:
+    """A job's checkpoints; only the same code, data, torch, device and threads may use them.
+
+    Without a folder none is ever due.
+    """
+    made_by = provenance(device)
+    identity = {
+        "code": code_hash(),
+        "data": dataset.sha256,
+        "torch": made_by.torch,
+        "device": made_by.device,
+        "number of threads": str(made_by.threads),
+    }
+    if folder is None:
+        return JobFiles(Path(), job.name, identity, seconds_between=math.inf)
+    return JobFiles(folder, job.name, identity)
 
 
 def _add_progress(progress: Progress, before: int, done: float, rate: float) -> None:
@@ -294,48 +351,58 @@ def _add_progress(progress: Progress, before: int, done: float, rate: float) -> 
 
 
 def train(
-    arm: Arm,
+    runs: Sequence[Run],
     recipe: Recipe,
     dataset: Dataset,
-    seeds: Sequence[int],
     device: torch.device,
-    hashes: tuple[str, str],
+    config_hash: str,
     progress: Progress | None = None,
+    files: JobFiles | None = None,
 ) -> list[Record]:
     """Train some seeds of one arm as one network and give their records.
 
-    hashes: the arm's configuration hash and the code hash, kept in every record.
     A run whose loss is not finite ends there and is a record with its step.
+    files: where the state is saved now and then at an epoch's end, and taken up again.
     """
     start = time.perf_counter()
-    trainer = Trainer(arm, recipe, dataset, seeds, device)
-    trainer.run(progress)
-    wall_seconds = time.perf_counter() - start
-    cost = Cost(
-        wall_seconds=wall_seconds / len(seeds),
-        train_seconds=trainer.train_seconds / len(seeds),
-        evaluate_seconds=trainer.evaluate_seconds / len(seeds),
-        images_per_second=trainer.images_per_second,
-        replicas=len(seeds),
+    names = [run.id for run in runs]
+    trainer = Trainer(runs[0].arm, recipe, dataset, [run.seed for run in runs], device)
+    saved = files.load_state([config_hash, *names]) if files else None
+    if saved:
+        trainer.restore(saved)
+    seconds_before = trainer.train_seconds + trainer.evaluate_seconds
+    save = partial(files.save_if_due, [config_hash, *names], trainer.state) if files else None
+    trainer.run(progress, save)
+    wall_seconds = seconds_before + time.perf_counter() - start
+    return [_record(trainer, i, run, config_hash, wall_seconds) for i, run in enumerate(runs)]
+
+
+def _record(
+    trainer: Trainer, replica: int, run: Run, config_hash: str, wall_seconds: float
+) -> Record:
+    together = len(trainer.seeds)
+    diverged = trainer.diverged_steps[replica]
+    return Record(
+        run=run,
+        config_hash=config_hash,
+        code_hash=code_hash(),
+        data_sha256=trainer.data_sha256,
+        status="finished" if diverged is None else "diverged",
+        diverged_step=diverged,
+        n_train=trainer.n_train,
+        n_test=trainer.n_test,
+        steps=trainer.total_steps,
+        parameters=trainer.parameters(),
+        curve=tuple(trainer.curves[replica]),
+        cost=Cost(
+            wall_seconds=wall_seconds / together,
+            train_seconds=trainer.train_seconds / together,
+            evaluate_seconds=trainer.evaluate_seconds / together,
+            images_per_second=trainer.images_per_second,
+            replicas=together,
+        ),
+        provenance=provenance(trainer.device),
     )
-    return [
-        Record(
-            run=Run(arm, seed),
-            config_hash=hashes[0],
-            code_hash=hashes[1],
-            data_sha256=dataset.sha256,
-            status="finished" if diverged is None else "diverged",
-            diverged_step=diverged,
-            n_train=trainer.n_train,
-            n_test=trainer.n_test,
-            steps=trainer.total_steps,
-            parameters=trainer.parameters(),
-            curve=tuple(curve),
-            cost=cost,
-            provenance=provenance(device),
-        )
-        for seed, curve, diverged in zip(seeds, trainer.curves, trainer.diverged_steps, strict=True)
-    ]
 
 
 def provenance(device: torch.device) -> Provenance:
@@ -343,7 +410,7 @@ def provenance(device: torch.device) -> Provenance:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return Provenance(
         python=platform.python_version(),
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         system=f"{platform.system()} {platform.machine()}",
         device=name,
         threads=torch.get_num_threads(),

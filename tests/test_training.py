@@ -9,7 +9,8 @@ from bnorder import data, training
 from bnorder.errors import UserError
 from bnorder.network import Network
 from bnorder.optimiser import SGD, Adam, make_optimiser
-from bnorder.study import Arm, Recipe, load_study
+from bnorder.records import Record
+from bnorder.study import Arm, Recipe, Run, load_study
 
 CPU = torch.device("cpu")
 STUDY = load_study("studies/quick.yaml")
@@ -41,6 +42,10 @@ def trained(seeds: list[int], digits: data.Dataset, ordering: str, steps: int = 
     return trainer.network
 
 
+def train_one(where: Arm, settings: Recipe, digits: data.Dataset, seed: int = 0) -> Record:
+    return training.train([Run(where, seed)], settings, digits, CPU, "config")[0]
+
+
 ORDERINGS = ["bn-act-conv", "act-bn-conv", "conv-bn-act", "conv-act-bn", "conv-act"]
 
 
@@ -66,7 +71,7 @@ def test_replicas_differ_from_each_other(digits: data.Dataset) -> None:
 
 def test_the_same_run_twice_gives_the_same_records(digits: data.Dataset) -> None:
     def once() -> list[object]:
-        records = training.train(arm(), recipe(), digits, [5], CPU, ("c", "h"))
+        records = [train_one(arm(), recipe(), digits, 5)]
         return [(r.curve, r.run, r.steps, r.parameters) for r in records]
 
     assert once() == once()
@@ -74,9 +79,9 @@ def test_the_same_run_twice_gives_the_same_records(digits: data.Dataset) -> None
 
 def test_a_run_does_not_depend_on_the_global_random_state(digits: data.Dataset) -> None:
     torch.manual_seed(1)
-    one = training.train(arm(), recipe(), digits, [5], CPU, ("c", "h"))[0].curve
+    one = train_one(arm(), recipe(), digits, 5).curve
     torch.manual_seed(2)
-    assert training.train(arm(), recipe(), digits, [5], CPU, ("c", "h"))[0].curve == one
+    assert train_one(arm(), recipe(), digits, 5).curve == one
 
 
 def test_a_seed_draws_the_same_weights_for_every_order_where_shapes_agree() -> None:
@@ -163,7 +168,7 @@ def test_evaluations_are_fine_in_the_first_epoch_and_end_with_the_last_step() ->
 
 def test_training_learns(digits: data.Dataset) -> None:
     settings = replace(STUDY.recipe, epochs=4)
-    record = training.train(arm(), settings, digits, [0], CPU, ("c", "h"))[0]
+    record = train_one(arm(), settings, digits)
     assert record.curve[0].test_correct < 200
     assert record.curve[-1].test_correct > 450
     assert record.curve[-1].step == record.steps
@@ -190,9 +195,7 @@ def test_evaluation_counts_the_whole_test_set_with_running_statistics(
 
 def test_a_diverged_run_ends_early_and_is_a_record_with_its_step(digits: data.Dataset) -> None:
     settings = recipe(learning_rate=99.0, optimiser="sgd", epochs=5)
-    record = training.train(arm("conv-act", "identity", 5), settings, digits, [0], CPU, ("c", "h"))[
-        0
-    ]
+    record = train_one(arm("conv-act", "identity", 5), settings, digits)
     assert record.status == "diverged"
     assert record.diverged_step is not None
     assert 1 <= record.diverged_step <= record.curve[-1].step < record.steps
@@ -233,8 +236,8 @@ def test_standardised_pixels_have_mean_0_and_spread_1(digits: data.Dataset) -> N
 
 
 def test_bf16_is_an_option_that_changes_the_numbers(digits: data.Dataset) -> None:
-    exact = training.train(arm(), recipe(), digits, [0], CPU, ("c", "h"))[0]
-    rounded = training.train(arm(), recipe(precision="bf16"), digits, [0], CPU, ("c", "h"))[0]
+    exact = train_one(arm(), recipe(), digits)
+    rounded = train_one(arm(), recipe(precision="bf16"), digits)
     assert exact.curve != rounded.curve
     assert abs(exact.curve[-1].test_correct - rounded.curve[-1].test_correct) < 50
 

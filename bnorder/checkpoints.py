@@ -1,0 +1,127 @@
+"""What a training job has done so far, on disk: a killed job goes on from there, bit for bit.
+
+Two files beside the job's records-to-be: the records of its finished runs, and one checkpoint of
+the run in training. Either is used only if it is whole and belongs to this very job, code, data
+and machine; anything else is named, ignored and written over.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from bnorder.records import Record, write_records
+
+SECONDS_BETWEEN = 10.0  # least time between two checkpoints of a run
+T = TypeVar("T")
+State = dict[str, Any]  # of tensors, numbers, strings, and lists and dictionaries of these
+
+
+@dataclass
+class JobFiles:
+    """The progress of one job.
+
+    folder, name: where the files lie and how they begin; identity: what must agree for them to be
+    used, such as hashes, versions and device; finished: records of whole runs by run id.
+    """
+
+    folder: Path
+    name: str
+    identity: Mapping[str, str]
+    seconds_between: float = SECONDS_BETWEEN
+    finished: dict[str, Record] = field(default_factory=dict)
+    _written: float = field(default_factory=time.monotonic)
+    _unsaved: bool = False
+
+    @property
+    def records_file(self) -> Path:
+        return _paths(self.folder, self.name)[0]
+
+    @property
+    def state_file(self) -> Path:
+        return _paths(self.folder, self.name)[1]
+
+    def load_finished(self, hashes: Mapping[str, str]) -> None:
+        """Take up the runs that an earlier attempt finished; `hashes`: run id -> config hash."""
+        records = _trusted(self.records_file, lambda: self._read_finished(hashes))
+        if records:
+            self.finished = {record.run.id: record for record in records}
+            print(f"{len(records)} runs were finished before", flush=True)
+
+    def _read_finished(self, hashes: Mapping[str, str]) -> list[Record]:
+        lines = self.records_file.read_text(encoding="utf-8").splitlines()
+        records = [Record.from_line(line) for line in lines]
+        for record in records:
+            ours = (hashes.get(record.run.id), self.identity["code"], self.identity["data"])
+            if (record.config_hash, record.code_hash, record.data_sha256) != ours:
+                raise ValueError("of another study, code or data")
+        return records
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Note finished runs, and write them when it is time."""
+        self.finished |= {record.run.id: record for record in records}
+        self._unsaved = True
+        if self._is_due():
+            self._save_finished()
+            self.state_file.unlink(missing_ok=True)
+
+    def save_if_due(self, runs: list[str], make_state: Callable[[], State]) -> None:
+        """Write the checkpoint of `runs`, trained together, when it is time."""
+        if not self._is_due():
+            return
+        if self._unsaved:
+            self._save_finished()
+        content = {"identity": dict(self.identity), "runs": runs, "state": make_state()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.state_file.with_name(f".{self.state_file.name}.{os.getpid()}")
+        try:
+            torch.save(content, partial)
+            os.replace(partial, self.state_file)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._written = time.monotonic()
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._written >= self.seconds_between
+
+    def _save_finished(self) -> None:
+        write_records(self.records_file, self.finished.values())
+        self._unsaved, self._written = False, time.monotonic()
+
+    def load_state(self, runs: list[str]) -> State | None:
+        """The checkpoint of `runs`, or None where there is none that can be trusted."""
+        return _trusted(self.state_file, lambda: self._read_state(runs))
+
+    def _read_state(self, runs: list[str]) -> State | None:
+        content = torch.load(self.state_file, weights_only=True)
+        for key, value in self.identity.items():
+            if content["identity"][key] != value:
+                raise ValueError(f"made with another {key}")
+        state: State = content["state"]
+        return state if content["runs"] == runs else None
+
+
+def _trusted(path: Path, read: Callable[[], T | None]) -> T | None:
+    """What `read` gives; None, and a line that names the file, where it cannot be trusted."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # garbage makes torch.load and json raise many kinds
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        print(f"{path.name} is not used ({reason}); its runs start anew", flush=True)
+        return None
+
+
+def forget(folder: Path, name: str) -> None:
+    """The job is done and its records are safe: delete the way there."""
+    for path in _paths(folder, name):
+        path.unlink(missing_ok=True)
+
+
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.finished.jsonl", folder / f"{name}.checkpoint.pt"

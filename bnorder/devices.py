@@ -1,0 +1,83 @@
+"""Which GPU a training job takes: one a job, leased by a file lock that the kernel releases.
+
+A scheduler that has set CUDA_VISIBLE_DEVICES has decided already. On a plain machine nobody has:
+Snakemake's `gpu` resource only counts, so each job leases a device for itself.
+"""
+
+import fcntl
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A device that is this process's own until the process ends, however it ends."""
+
+    device: str
+    lock: IO[str]
+
+
+def cuda_devices(folder: Path = Path("/dev")) -> list[str]:
+    """The CUDA devices that this machine lets us see, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    numbers = [match[1] for p in folder.glob("nvidia*") if (match := _device_file(p))]
+    return sorted(numbers, key=int)
+
+
+def _device_file(path: Path) -> re.Match[str] | None:
+    return re.fullmatch(r"nvidia(\d+)", path.name)
+
+
+def take_gpu(jobs_per_gpu: int) -> Lease | None:
+    """Lease a GPU and make it the only visible one; None where there is none or it is decided.
+
+    Call it before torch is imported, and keep what it returns.
+    """
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None
+    devices = cuda_devices()
+    if not devices:
+        return None
+    lease = lease_device(devices, jobs_per_gpu, lock_folder())
+    os.environ["CUDA_VISIBLE_DEVICES"] = lease.device
+    return lease
+
+
+def lock_folder() -> Path:
+    """One folder a user on each machine; its files are empty and may be deleted at any time."""
+    return Path(tempfile.gettempdir()) / f"bnorder-gpus-{os.getuid()}"
+
+
+def lease_device(devices: Sequence[str], jobs_per_gpu: int, folder: Path) -> Lease:
+    """Wait for a free place on one of `devices`, each of which has `jobs_per_gpu` places.
+
+    First places are tried first, so that no device is shared while another one is idle.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places = [(device, place) for place in range(jobs_per_gpu) for device in devices]
+    while True:
+        for device, place in places:
+            lock = _try_lock(folder / f"{device}.{place}.lock")
+            if lock is not None:
+                return Lease(device, lock)
+        time.sleep(POLL_SECONDS)
+
+
+def _try_lock(path: Path) -> IO[str] | None:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

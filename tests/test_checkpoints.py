@@ -1,0 +1,151 @@
+"""A killed job goes on from its checkpoint, bit for bit; what it cannot trust is ignored."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bnorder import checkpoints, data, training
+from bnorder.records import Record
+from bnorder.study import Study, load_study
+
+SMALL = {"seeds": 2, "depths": [2], "activations": ["relu"], "train_images": 320, "epochs": 4}
+ONE_ARM = {"orderings": ["conv-bn-act"], "arms_per_job": 1}
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing after it runs, nothing is cleaned up."""
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.prepare("digits")
+
+
+@pytest.fixture(autouse=True)
+def write_at_every_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints.JobFiles, "_is_due", lambda files: files.seconds_between < 1e9)
+
+
+def study(**changes: object) -> Study:
+    return load_study("studies/quick.yaml", {**SMALL, **ONE_ARM, **changes})
+
+
+def outcome(records: list[Record]) -> list[object]:
+    return [(r.run, r.curve, r.status, r.diverged_step, r.steps, r.config_hash) for r in records]
+
+
+def killed_after(study: Study, digits: data.Dataset, folder: Path, progress_calls: int) -> None:
+    calls = 0
+
+    def progress(done: float, rate: float) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == progress_calls:
+            raise Killed
+
+    with pytest.raises(Killed):
+        training.train_job(study, study.jobs()[0], digits, progress, folder)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+@pytest.mark.parametrize("progress_calls", [3, 7, 12, 20, 24])
+def test_a_killed_job_ends_as_if_it_had_never_been_disturbed(
+    progress_calls: int, optimiser: str, digits: data.Dataset, tmp_path: Path
+) -> None:
+    small = study(optimiser=optimiser, schedule="cosine")
+    undisturbed = training.train_job(small, small.jobs()[0], digits)
+    killed_after(small, digits, tmp_path, progress_calls)
+    again = training.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    assert outcome(again) == outcome(undisturbed)
+
+
+def test_only_what_follows_the_checkpoint_is_repeated(
+    digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = study()
+    per_run = len(training.evaluation_steps(10, 4))
+    killed_after(small, digits, tmp_path, 2 * per_run - 1)  # in the last epoch of the second run
+    steps = []
+    original = training.Trainer._train_step
+
+    def counted(trainer: training.Trainer, *arguments: object) -> None:
+        steps.append(trainer.seeds)
+        original(trainer, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training.Trainer, "_train_step", counted)
+    training.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    assert steps == [[1]] * 10  # one epoch of the second seed
+
+
+def test_packed_replicas_resume_bit_for_bit(digits: data.Dataset, tmp_path: Path) -> None:
+    small = study()
+    runs, recipe = small.jobs()[0].runs, small.recipe
+    cpu = torch.device("cpu")
+    whole = training.train(runs, recipe, digits, cpu, "c")
+    files = training.job_files(small.jobs()[0], digits, cpu, tmp_path)
+    calls = iter(range(100))
+
+    def progress(done: float, rate: float) -> None:
+        if next(calls) == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        training.train(runs, recipe, digits, cpu, "c", progress, files)
+    assert files.state_file.exists()
+    assert outcome(training.train(runs, recipe, digits, cpu, "c", None, files)) == outcome(whole)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"PK\x03\x04" + bytes(64)])
+@pytest.mark.parametrize("which", ["checkpoint.pt", "finished.jsonl"])
+def test_garbage_is_named_and_never_used(
+    which: str,
+    garbage: bytes,
+    digits: data.Dataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = study()
+    job = small.jobs()[0]
+    undisturbed = training.train_job(small, job, digits)
+    killed_after(small, digits, tmp_path, 20)
+    path = tmp_path / f"{job.name}.{which}"
+    assert path.exists()
+    path.write_bytes(garbage)
+    again = training.train_job(small, job, digits, None, tmp_path)
+    assert outcome(again) == outcome(undisturbed)
+    if garbage or which == "checkpoint.pt":
+        assert f"{path.name} is not used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["code", "data", "torch", "device", "number of threads"])
+def test_a_checkpoint_of_other_circumstances_is_not_used(
+    key: str, digits: data.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = study()
+    killed_after(small, digits, tmp_path, 20)
+    files = training.job_files(small.jobs()[0], digits, torch.device("cpu"), tmp_path)
+    names = [small.config_hash(small.arms()[0]), small.jobs()[0].runs[1].id]
+    assert files.load_state(names) is not None
+    other = replace(files, identity={**files.identity, key: "other"})
+    assert other.load_state(names) is None
+    assert f"another {key}" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_recipe_is_not_used(digits: data.Dataset, tmp_path: Path) -> None:
+    killed_after(study(), digits, tmp_path, 9)
+    other = study(learning_rate=0.01)
+    renamed = tmp_path / f"{other.jobs()[0].name}.checkpoint.pt"
+    assert renamed.exists()  # the job's name does not say the recipe
+    fresh = training.train_job(other, other.jobs()[0], digits)
+    again = training.train_job(other, other.jobs()[0], digits, None, tmp_path)
+    assert outcome(again) == outcome(fresh)
+
+
+def test_a_finished_job_leaves_no_checkpoint(digits: data.Dataset, tmp_path: Path) -> None:
+    small = study()
+    training.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    assert list(tmp_path.iterdir())
+    checkpoints.forget(tmp_path, small.jobs()[0].name)
+    assert list(tmp_path.iterdir()) == []

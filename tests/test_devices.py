@@ -1,0 +1,86 @@
+"""GPU leases, on made-up devices: no GPU is needed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bnorder import devices
+
+
+def holder(folder: Path, jobs_per_gpu: int = 1) -> "subprocess.Popen[str]":
+    """A process that leases one of two devices, says which, and sleeps."""
+    code = (
+        "import sys, time, pathlib\n"
+        "from bnorder.devices import lease_device\n"
+        f"lease = lease_device(['0', '1'], {jobs_per_gpu}, pathlib.Path(sys.argv[1]))\n"
+        "print(lease.device, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def device_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def test_each_job_gets_a_device_of_its_own_and_a_killed_one_gives_it_back(tmp_path: Path) -> None:
+    running = [holder(tmp_path), holder(tmp_path)]
+    try:
+        taken = {device_of(process): process for process in running}
+        assert set(taken) == {"0", "1"}
+        running.append(holder(tmp_path))
+        with pytest.raises(subprocess.TimeoutExpired):
+            running[2].wait(1.5)
+        taken["1"].send_signal(signal.SIGKILL)
+        assert device_of(running[2]) == "1"
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def test_a_device_is_shared_only_when_every_device_is_taken(tmp_path: Path) -> None:
+    leases = [devices.lease_device(["0", "1"], 2, tmp_path) for _ in range(4)]
+    assert [lease.device for lease in leases] == ["0", "1", "0", "1"]
+
+
+def test_a_scheduler_s_choice_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert devices.take_gpu(1) is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert devices.cuda_devices() == ["3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.cuda_devices() == []
+
+
+def test_devices_are_counted_by_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert devices.cuda_devices(tmp_path) == ["0", "1", "10"]
+
+
+def test_a_leased_device_becomes_the_only_visible_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "cuda_devices", lambda: ["5", "6"])
+    monkeypatch.setattr(devices, "lock_folder", lambda: tmp_path)
+    lease = devices.take_gpu(1)
+    assert lease is not None
+    assert os.environ.pop("CUDA_VISIBLE_DEVICES") == lease.device == "5"
+
+
+def test_without_a_gpu_nothing_is_leased(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "cuda_devices", list)
+    assert devices.take_gpu(1) is None
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
