@@ -355,7 +355,9 @@ def calibrate(
         tables[name] = make()
         tables[name].round(5).to_csv(folder / f"{name}.csv", index=False)
     plot(tables, folder / "calibration.svg")
-    return findings(tables)
+    lines = findings(tables)
+    (folder / "findings.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return lines
 
 
 def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
