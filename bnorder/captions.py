@@ -16,7 +16,10 @@ from bnorder.results import Results
 
 Row = Mapping[str, Any]
 Words = tuple[str, str, str]
-SEEDS = "Each small mark is a seed; the larger mark below it is the mean with its 95 % t-interval."
+SEEDS = (
+    "Each small mark is a seed; the larger mark below it is the mean with its 95 % t-interval, "
+    "cut off where it leaves the axis."
+)
 
 
 def measure_words(measure: str) -> str:

@@ -121,7 +121,8 @@ def accuracy(results: Results) -> list[Drawing]:
     drawings = []
     for dataset in results.study.datasets:
         runs = results.runs.where(dataset=dataset, variant="base")
-        limits = robust_limits(runs["test_accuracy_pp"].astype(float))
+        arms = results.table("arms").where(dataset=dataset, variant="base")
+        limits = _with_intervals(robust_limits(runs["test_accuracy_pp"].astype(float)), arms)
         for page in pages(results, dataset, row_height):
             figure = canvas(0.42 + row_height * len(page.rows))
             outside = _accuracy_page(figure, results, page, orderings, limits)
@@ -145,6 +146,17 @@ def robust_limits(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     low, high = float(kept.min()), float(kept.max())
     pad = 0.06 * max(high - low, 0.1)
     return low - pad, high + pad
+
+
+def _with_intervals(limits: tuple[float, float], arms: Table) -> tuple[float, float]:
+    """Wider limits that hold the means' intervals, by half the range at most on either side."""
+    if not len(arms):
+        return limits
+    low, high = limits
+    reach = 0.5 * (high - low)
+    lows = [v for v in arms["ci_low"] if known(v) and v > low - reach]
+    highs = [v for v in arms["ci_high"] if known(v) and v < high + reach]
+    return min([low, *lows]), max([high, *highs])
 
 
 def _accuracy_page(
@@ -221,7 +233,7 @@ def _mean_mark(ax: "Axes", arm: Row, y: float, ordering: str, least: float) -> N
     if not known(mean) or mean < least:
         return
     if known(low) and known(high):
-        ax.plot([max(low, least), high], [y, y], color=mark.colour, linewidth=1.5, gid=gid)
+        ax.plot([low, high], [y, y], color=mark.colour, linewidth=1.5, gid=gid)
     edge: dict[str, Any] = {"markeredgecolor": look.PAPER, "markeredgewidth": 0.6}
     ax.plot([mean], [y], mark.marker, color=mark.colour, markersize=5, gid=gid, **edge)
 
@@ -305,7 +317,7 @@ def _log_steps(ax: "Axes", results: Results) -> None:
     steps = results.curves["step"].astype(float) if len(results.curves) else np.array([0.0, 1.0])
     first, last = float(steps[steps > 0].min(initial=steps.max())), float(steps.max())
     ax.set_xscale("symlog", linthresh=max(first, 1.0), linscale=0.3)
-    ticks = [m * 10.0**e for e in range(7) for m in (1, 3) if first <= m * 10.0**e <= last]
+    ticks = [m * 10.0**e for e in range(7) for m in (1, 3) if first <= m * 10.0**e <= 0.75 * last]
     ticks = ticks if len(ticks) < 4 else [t for t in ticks if f"{t:g}"[0] == "1"]
     ax.xaxis.set_major_locator(FixedLocator([0.0, *ticks]))
     ax.xaxis.set_minor_locator(NullLocator())

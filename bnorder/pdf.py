@@ -1,5 +1,7 @@
 """The report's markup as a tagged PDF, the same bytes from the same text."""
 
+import datetime
+import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,14 @@ if TYPE_CHECKING:
 IDENTIFIER = b"bnorder-report"  # fixed, so that two builds are the same bytes
 
 
-def write_pdf(markup: str, images: Mapping[str, bytes]) -> bytes:
+def write_pdf(
+    markup: str, images: Mapping[str, bytes], tables: Mapping[str, bytes] | None = None
+) -> bytes:
     """Lay out the document for A4; tagged, with bookmarks, metadata and embedded fonts.
 
     images: SVG by name, for `figure:NAME` in the markup. Nothing else is fetched but our own
-    fonts. Raises UserError when the system lacks pango.
+    fonts. tables: files to attach by name; the PDF is then the archive's edition (PDF/A-3) in
+    place of the accessible one. Raises UserError when the system lacks pango.
     """
     try:
         import weasyprint
@@ -29,9 +34,22 @@ def write_pdf(markup: str, images: Mapping[str, bytes]) -> bytes:
     logging.getLogger("weasyprint").setLevel(logging.ERROR)
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     document = weasyprint.HTML(string=markup, url_fetcher=_fetcher(images), base_url="report:/")
+    long_ago = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)  # never the time of the build
+    attached = [
+        weasyprint.Attachment(
+            file_obj=io.BytesIO(content),
+            name=name,
+            description=f"Table {name}",
+            created=long_ago,
+            modified=long_ago,
+            relationship="Data",
+        )
+        for name, content in (tables or {}).items()
+    ]
     pdf: bytes = document.write_pdf(
-        pdf_variant="pdf/ua-1",
+        pdf_variant="pdf/a-3u" if attached else "pdf/ua-1",
         pdf_identifier=IDENTIFIER,
+        attachments=attached or None,
         custom_metadata=False,
     )
     return pdf

@@ -38,8 +38,13 @@ class Report:
     figures: tuple[Path, ...]
 
 
-def render(study_file: Path, tables: Path, analysis: Path, out: Path) -> Report:
-    """Read a study's results and write report.html, report.pdf and figures/ into `out`."""
+def render(
+    study_file: Path, tables: Path, analysis: Path, out: Path, *, archive: bool = False
+) -> Report:
+    """Read a study's results and write report.html, report.pdf and figures/ into `out`.
+
+    archive: write report-archive.pdf too, PDF/A-3 with the study and all tables as CSV attached.
+    """
     from bnorder.pdf import write_pdf
 
     study = load_study(study_file)
@@ -48,11 +53,22 @@ def render(study_file: Path, tables: Path, analysis: Path, out: Path) -> Report:
     drawings = draw_all(results)
     html = document(results, made, drawings, "html")
     images = {d.key: svg.for_pdf(d.svg) for d in drawings}
-    pdf = write_pdf(document(results, made, drawings, "pdf"), images)
+    printed = document(results, made, drawings, "pdf")
+    pdf = write_pdf(printed, images)
     files = _write_figures(drawings, out / "figures")
     write_atomically(out / "report.html", html.encode("utf-8"))
     write_atomically(out / "report.pdf", pdf)
+    if archive:
+        attached = _tables_of(study_file, tables, analysis)
+        write_atomically(out / "report-archive.pdf", write_pdf(printed, images, attached))
     return Report(out / "report.html", out / "report.pdf", tuple(files))
+
+
+def _tables_of(study_file: Path, tables: Path, analysis: Path) -> dict[str, bytes]:
+    """The study and its tables as text files, by name."""
+    files = [study_file, *sorted(tables.glob("*.csv")), *sorted(analysis.glob("*.csv"))]
+    files += sorted(analysis.glob("*.json"))
+    return {file.name: file.read_bytes() for file in files}
 
 
 def _write_figures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:

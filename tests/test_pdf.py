@@ -156,3 +156,21 @@ def test_it_is_the_same_bytes_when_built_twice() -> None:
     study = rendered_study("poor")
     before = (study / "report" / "report.pdf").read_bytes()
     assert (rendered(study) / "report" / "report.pdf").read_bytes() == before
+
+
+def test_the_archives_edition_carries_the_tables(tmp_path: Path) -> None:
+    from bnorder.report import render
+
+    study = rendered_study("poor")
+    (study / "tables" / "runs.csv").write_text("run\nmade up\n")
+    made = []
+    for name in ("first", "second"):
+        parts = (study / "study.yaml", study / "tables", study / "analysis", tmp_path / name)
+        render(*parts, archive=True)
+        made.append((tmp_path / name / "report-archive.pdf").read_bytes())
+    assert made[0] == made[1]
+    archive = PdfReader(tmp_path / "first" / "report-archive.pdf")
+    assert archive.attachments["runs.csv"] == [b"run\nmade up\n"]
+    assert "verdicts.json" in archive.attachments
+    about = archive.trailer["/Root"]["/Metadata"].get_data()
+    assert re.search(rb"pdfaid:part\W+3", about)
