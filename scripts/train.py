@@ -24,9 +24,11 @@ def main() -> None:
     job = study.job(arguments.job)
     log = Log(job.name, len(job.runs))
     folder = arguments.out.parent.parent / "checkpoints"
+    lock = checkpoints.claim(folder, job.name, arguments.out)
     trained = training.train_job(study, job, data.load(arguments.data), log.progress, folder)
     records.write_records(arguments.out, trained)
     checkpoints.forget(folder, job.name)
+    lock.close()
     log.end(trained)
 
 
