@@ -1,11 +1,11 @@
 # The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
 # torch, no network, nothing read but the study, the claims and the library's source.
+from bnorder.devices import cuda_devices
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.workflow import (
     check_claims,
     configured_study,
-    cuda_devices,
     or_exit,
     set_options,
     setting,
@@ -16,7 +16,7 @@ TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml"
 STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
 or_exit(lambda: check_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
-GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, cuda_devices())))
+GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, len(cuda_devices()))))
 
 SET_OVERRIDES = set_options(OVERRIDES)
 
