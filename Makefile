@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report test check lock clean
+.PHONY: help setup report calibrate bench test check lock clean
 
 STUDY ?= quick
 CORES ?= all
@@ -41,7 +41,14 @@ setup: ## make .venv from requirements.lock, or find the active environment (the
 	@$(call USE,); echo "Python: $$bin"
 
 report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, ARGS=--dry-run, any key)
-	@$(call USE,); python -m snakemake --cores $(CORES) $(ARGS) --config $(CONFIG)
+	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake --cores $(CORES) $(ARGS) --config $(CONFIG); \
+	$(if $(findstring -n,$(ARGS))$(findstring --dry,$(ARGS)),:,python scripts/summary.py $(CONFIG))
+
+calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
+	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
+
+bench: ## measure what training and the workflow cost (half an hour; benchmarks/results/)
+	@$(call USE,); python benchmarks/training.py; python benchmarks/scale.py
 
 test: ## run all tests
 	@$(call USE,dev); python -m pytest $(ARGS)
@@ -51,7 +58,7 @@ check: ## lint, formats, types, the workflow's lint, schemas and lock
 	python -m ruff check .; \
 	python -m ruff format --check .; \
 	python -m mypy; \
-	python -m snakefmt --check workflow; \
+	python -m snakefmt --check Snakefile workflow; \
 	python -m snakemake --lint; \
 	for study in studies/*.yaml; do python scripts/study.py --study "$$study"; done; \
 	python -m pytest -q tests/test_setup.py

@@ -238,11 +238,16 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _overrides_label(overrides: Mapping[str, Any]) -> str:
-    parts = [f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in sorted(overrides.items())]
-    label = re.sub(r'[\[\]"]', "", "+".join(parts))
+    label = "+".join(f"{key}={_value_label(value)}" for key, value in sorted(overrides.items()))
     if re.fullmatch(r"[A-Za-z0-9_.+=,-]{1,60}", label):
         return label
     return _digest(dict(overrides))[:8]
+
+
+def _value_label(value: object) -> str:
+    if isinstance(value, (list, tuple)):  # seeds=3, is a list of one, seeds=3 is a count
+        return ",".join(map(_value_label, value)) + "," * (len(value) == 1)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def fill_defaults(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from bnorder.devices import cuda_devices
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
+from bnorder.summary import summary
 from bnorder.workflow import (
     check_claims,
     configured_study,
@@ -29,6 +30,23 @@ RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
 DATA_SOURCE = source_hash([Path("bnorder/data.py")])
 TEMPLATES = sorted(str(p) for p in Path("report").rglob("*") if p.suffix in TEMPLATE_SUFFIXES)
+ANALYSIS_TABLES = [
+    f"{RESULTS}/analysis/{table}.{suffix}"
+    for table in (
+        "arms",
+        "bands",
+        "by_variant",
+        "class_cut",
+        "class_cut_shares",
+        "correlation",
+        "logrank",
+        "paired",
+        "pairwise",
+        "survival",
+        "survival_summary",
+    )
+    for suffix in ("csv", "parquet")
+]
 REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
 
 
@@ -52,8 +70,8 @@ def recorded(records):
 
 
 def closing_words():
-    found = [f"  {report}" for report in REPORTS if Path(report).exists()]
-    return "\n".join([f"Study {STUDY.name} is done. Open the report:", *found]) if found else ""
+    """The verdicts and where the reports are; `make report` says so itself, done or not."""
+    return "" if os.getenv("BNORDER_SUMMARY") == "later" else summary(Path(RESULTS))
 
 
 def failure_words():
