@@ -238,15 +238,18 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _overrides_label(overrides: Mapping[str, Any]) -> str:
-    label = "+".join(f"{key}={_value_label(value)}" for key, value in sorted(overrides.items()))
+    label = "+".join(
+        f"{key}={_value_label(key, value)}" for key, value in sorted(overrides.items())
+    )
     if re.fullmatch(r"[A-Za-z0-9_.+=,-]{1,60}", label):
         return label
     return _digest(dict(overrides))[:8]
 
 
-def _value_label(value: object) -> str:
-    if isinstance(value, (list, tuple)):  # seeds=3, is a list of one, seeds=3 is a count
-        return ",".join(map(_value_label, value)) + "," * (len(value) == 1)
+def _value_label(key: str, value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        alone = key == "seeds" and len(value) == 1  # seeds=3 is a count, seeds=3, the seed 3
+        return ",".join(_value_label(key, item) for item in value) + "," * alone
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

@@ -170,7 +170,7 @@ def test_plain_snakemake_picks_up_the_profile_and_finds_nothing_to_do(
     first: Done, plan: Runner
 ) -> None:
     again = plan()
-    assert "workflow/profiles/default" in again.text
+    assert "profile profiles/default" in again.text
     assert again.planned() == {}
 
 
