@@ -17,14 +17,14 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the records (.jsonl) to write")
     arguments = parser.parse_args()
 
-    from bnorder import checkpoints, data, records, training
+    from bnorder import checkpoints, data, probing, records
     from bnorder.study import load_study, parse_override
 
     study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
     job = study.job(arguments.job)
     log = Log(job.name, len(job.runs))
     folder = arguments.out.parent.parent / "checkpoints"
-    trained = training.train_job(study, job, data.load(arguments.data), log.progress, folder)
+    trained = probing.train_job(study, job, data.load(arguments.data), log.progress, folder)
     records.write_records(arguments.out, trained)
     checkpoints.forget(folder, job.name)
     log.end(trained)
