@@ -122,6 +122,7 @@ class Study:
     thresholds: tuple[float, ...]
     data_dirs: tuple[str, ...]
     claims: str
+    probes: bool
 
     def arms(self) -> list[Arm]:
         axes = (self.datasets, self.orderings, self.activations, self.depths, self.variants)

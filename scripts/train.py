@@ -17,10 +17,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the records (.jsonl) to write")
     arguments = parser.parse_args()
 
-    from bnorder.devices import take_gpu
+from bnorder.devices import take_gpu
 
     lease = take_gpu()  # before torch is imported
-    from bnorder import checkpoints, data, records, training
+    from bnorder import checkpoints, data, probing, records
     from bnorder.study import load_study, parse_override
 
     study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
@@ -29,7 +29,7 @@ def main() -> None:
     if lease:
         print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"
-    trained = training.train_job(study, job, data.load(arguments.data), log.progress, folder)
+    trained = probing.train_job(study, job, data.load(arguments.data), log.progress, folder)
     records.write_records(arguments.out, trained)
     checkpoints.forget(folder, job.name)
     log.end(trained)
