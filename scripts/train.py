@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the records (.jsonl) to write")
     arguments = parser.parse_args()
 
-from bnorder.devices import take_gpu
+    from bnorder.devices import take_gpu
 
     lease = take_gpu()  # before torch is imported
     from bnorder import checkpoints, data, probing, records
