@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 STUDY ?= quick
 CORES ?= all
+PROFILE := default
 ARGS :=
 
 # Keys of a study and of its recipe: `make report SEEDS=3 EPOCHS=1` overrides them.
@@ -16,7 +17,7 @@ KEYS := TITLE DATASETS ORDERINGS ACTIVATIONS DEPTHS SEEDS VARIANTS RECIPE SEEDS_
   FINAL_NORM_ACT CONV_BIAS SCALING INITIALISATION BN_MOMENTUM BN_EPS OPTIMISER LEARNING_RATE \
   MOMENTUM WEIGHT_DECAY SCHEDULE BATCH_SIZE EPOCHS TRAIN_IMAGES VALIDATION_IMAGES PRECISION
 SETTINGS := ALLOW_MISSING GPU
-OTHERS := STUDY CORES ARGS RESULTS ENVIRONMENT
+OTHERS := STUDY CORES PROFILE ARGS RESULTS ENVIRONMENT
 
 # Only variables of the command line count: an environment with WIDTH=80 changes no study.
 given = $(filter command,$(firstword $(origin $(1))))
@@ -29,6 +30,11 @@ lower = $(subst A,a,$(subst B,b,$(subst C,c,$(subst D,d,$(subst E,e,$(subst F,f,
 quote = '$(subst ','\'',$(1))'
 CONFIG = $(call quote,study=$(STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(call given,$(k)),$(call quote,$(call lower,$(k))=$($(k)))))
 
+# PROFILE=slurm is workflow/profiles/slurm; with a slash it is a folder, such as your copy of it.
+# On a cluster CORES counts those of this machine, which only data sets use.
+folder = $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE))
+WHERE = $(if $(filter default,$(PROFILE)),--cores $(CORES),--workflow-profile $(call quote,$(folder)) $(if $(call given,CORES),--local-cores $(CORES)))
+
 # Puts the directory of the right Python first on PATH; makes .venv where there is none.
 USE = bin="$$(bash scripts/setup.sh $(1))"; export PATH="$$bin:$$PATH"
 
@@ -40,15 +46,16 @@ help: ## list these targets
 setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)
 	@$(call USE,); echo "Python: $$bin"
 
-report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, ARGS=--dry-run, any key)
-	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake --cores $(CORES) $(ARGS) --config $(CONFIG); \
-	$(if $(findstring -n,$(ARGS))$(findstring --dry,$(ARGS)),:,python scripts/summary.py $(CONFIG))
+report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARGS=--dry-run, any key)
+	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
+	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
 
 calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
 	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
 
 bench: ## measure what training and the workflow cost (half an hour; benchmarks/results/)
-	@$(call USE,); python benchmarks/training.py; python benchmarks/scale.py
+	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \
+	python benchmarks/training.py; python benchmarks/scale.py
 
 test: ## run all tests
 	@$(call USE,dev); python -m pytest $(ARGS)

@@ -16,8 +16,8 @@ rule analyse:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.verdicts).parent),

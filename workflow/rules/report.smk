@@ -19,8 +19,8 @@ rule report:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.html).parent),

@@ -20,8 +20,9 @@ rule train:
     # One process with one thread for each core beats threads inside a process.
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        # A job that failed is given more, where an engine submits it again.
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
         gpu=GPUS_PER_JOB,
     params:
         config=lambda wildcards: STUDY.job_hash(JOBS[wildcards.job]),
@@ -51,8 +52,8 @@ rule collect:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.runs).parent),
