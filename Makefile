@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report test check lock clean
+.PHONY: help setup report calibrate bench test check lock clean
 
 STUDY ?= quick
 CORES ?= all
@@ -13,7 +13,7 @@ ARGS :=
 # Keys of a study and of its recipe: `make report SEEDS=3 EPOCHS=1` overrides them.
 # tests/test_setup.py holds the list together with workflow/schemas/study.schema.yaml.
 KEYS := TITLE DATASETS ORDERINGS ACTIVATIONS DEPTHS SEEDS VARIANTS RECIPE SEEDS_PER_JOB ARMS_PER_JOB \
-  THRESHOLDS DATA_DIRS CLAIMS WIDTH KERNEL DOWNSAMPLING DOWNSAMPLE_BLOCKS STEM HEAD \
+  THRESHOLDS DATA_DIRS CLAIMS PROBES WIDTH KERNEL DOWNSAMPLING DOWNSAMPLE_BLOCKS STEM HEAD \
   FINAL_NORM_ACT CONV_BIAS SCALING INITIALISATION BN_MOMENTUM BN_EPS OPTIMISER LEARNING_RATE \
   MOMENTUM WEIGHT_DECAY SCHEDULE BATCH_SIZE EPOCHS TRAIN_IMAGES VALIDATION_IMAGES PRECISION
 SETTINGS := ALLOW_MISSING GPU
@@ -47,7 +47,15 @@ setup: ## make .venv from requirements.lock, or find the active environment (the
 	@$(call USE,); echo "Python: $$bin"
 
 report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARGS=--dry-run, any key)
-	@$(call USE,); python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG)
+	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
+	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
+
+calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
+	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
+
+bench: ## measure what training and the workflow cost (half an hour; benchmarks/results/)
+	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \
+	python benchmarks/training.py; python benchmarks/scale.py
 
 test: ## run all tests
 	@$(call USE,dev); python -m pytest $(ARGS)
@@ -57,7 +65,7 @@ check: ## lint, formats, types, the workflow's lint, schemas and lock
 	python -m ruff check .; \
 	python -m ruff format --check .; \
 	python -m mypy; \
-	python -m snakefmt --check workflow; \
+	python -m snakefmt --check Snakefile workflow; \
 	python -m snakemake --lint; \
 	for study in studies/*.yaml; do python scripts/study.py --study "$$study"; done; \
 	python -m pytest -q tests/test_setup.py

@@ -17,6 +17,7 @@ import pandas as pd
 from bnorder.claims import ACCURACY, AXES, Claim, Part, Term
 from bnorder.errors import UserError
 from bnorder.estimates import Floats, Numbers
+from bnorder.language import ENGLISH
 from bnorder.ordering import Activation, Ordering
 from bnorder.study import Arm, Study
 
@@ -231,7 +232,8 @@ def contrast_of(part: Part, table: RunTable) -> Contrast:
     weights = weighted_arms(part, table.grid)
     measured = table.measured(part.measure)
     if measured is None:
-        raise NotTested(f"the study did not measure {part.measure}")
+        label = ENGLISH.measures.get(part.measure, part.measure)
+        raise NotTested(f"the study did not measure the {label}")
     rows = [table.index.get(arm) for arm in weights]
     _check_complete(list(weights), rows, measured, table, part.measure)
     taken = np.array([row for row in rows if row is not None])

@@ -1,7 +1,7 @@
 """Which GPU a training job takes: one a job, leased by a file lock that the kernel releases.
 
-A scheduler that has set CUDA_VISIBLE_DEVICES has decided already. On a plain machine nobody has:
-Snakemake's `gpu` resource only counts, so each job leases a device for itself.
+A scheduler that gave a job one device in CUDA_VISIBLE_DEVICES has decided already. On a plain
+machine nobody has: Snakemake's `gpu` resource only counts, so each job leases a device for itself.
 """
 
 import fcntl
@@ -38,15 +38,14 @@ def _device_file(path: Path) -> re.Match[str] | None:
     return re.fullmatch(r"nvidia(\d+)", path.name)
 
 
-def take_gpu(jobs_per_gpu: int) -> Lease | None:
-    """Lease a GPU and make it the only visible one; None where there is none or it is decided.
+def take_gpu(jobs_per_gpu: int = 1) -> Lease | None:
+    """Lease one of the visible GPUs and show no other; None where there is none or it is decided.
 
     Call it before torch is imported, and keep what it returns.
     """
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return None
     devices = cuda_devices()
-    if not devices:
+    decided = "CUDA_VISIBLE_DEVICES" in os.environ and len(devices) == 1
+    if decided or not devices:
         return None
     lease = lease_device(devices, jobs_per_gpu, lock_folder())
     os.environ["CUDA_VISIBLE_DEVICES"] = lease.device

@@ -35,7 +35,7 @@ ENGLISH = Language(
         "test_error_area": "test error averaged over the training",
         "train_accuracy_pp": "training accuracy",
         "train_loss": "training loss",
-        "gradient_slope@0": "slope of the gradient norm at the start",
+        "gradient_slope@0": "slope of the log gradient norm at the start",
         "gradient_slope@100": "slope of the gradient norm after 100 steps",
         "bn_input_mean_cv": "variation of the batch mean",
         "bn_input_variance_cv": "variation of the batch variance",
@@ -108,7 +108,7 @@ ENGLISH = Language(
         "short": "{mean} [{low}, {high}], {test}",
         "short_parts": "{parts} parts, p {p}",
         # The answer and its caveats.
-        "headline": "The claim “{sentence}” ({who}): {text}",
+        "headline": "“{sentence}.” {text}",
         "headline_none": "This study tests no headline claim.",
         "tally": "Of {count} claims, {listed}.",
         "tally_item": "{n} {word} ({ids})",

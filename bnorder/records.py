@@ -9,7 +9,7 @@ import os
 import tokenize
 from ast import AsyncFunctionDef, ClassDef, Expr, FunctionDef, Module, get_docstring, parse, walk
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 # The source that decides a run's numbers. The data set answers for itself by its checksum.
 NUMERIC_MODULES = ("network.py", "optimiser.py", "ordering.py", "training.py")
+PROBE_MODULES = ("probes.py", "probing.py")  # these decide only what probes read
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,21 @@ class Cost:
     evaluate_seconds: float
     images_per_second: float
     replicas: int
+    probe_seconds: float = 0.0  # part of wall_seconds and of no other
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One number read inside a network after `step` steps.
+
+    layer: 0 for the whole network, else the number of the layer among those of its kind.
+    """
+
+    step: int
+    layer: int
+    name: str  # the layer's, such as block1_conv; "network" for the whole
+    probe: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -77,10 +93,12 @@ class Record:
     curve: tuple[Evaluation, ...]
     cost: Cost
     provenance: Provenance
+    probes: tuple[Probe, ...] = ()  # empty where the study has none
 
     def as_line(self) -> str:
         """One line of JSON that ends with a checksum of what stands before it."""
-        content = {"format": FORMAT, "id": self.run.id, **asdict(self)}
+        content = {"format": FORMAT, "id": self.run.id, **asdict(replace(self, probes=()))}
+        content["probes"] = _as_series(self.probes)
         return json.dumps(content | {"checksum": _checksum(content)}) + "\n"
 
     @classmethod
@@ -97,12 +115,27 @@ class Record:
             raise ValueError("altered: its checksum does not match its content")
         content.pop("id")
         run = content.pop("run")
+        probes = _from_series(content.pop("probes", []))
         curve = tuple(Evaluation(**e) for e in content.pop("curve"))
         cost, provenance = Cost(**content.pop("cost")), Provenance(**content.pop("provenance"))
         arm = Arm(**run["arm"])
-        return cls(
-            run=Run(arm, run["seed"]), curve=curve, cost=cost, provenance=provenance, **content
-        )
+        run = Run(arm, run["seed"])
+        return cls(run=run, curve=curve, cost=cost, provenance=provenance, probes=probes, **content)
+
+
+def _as_series(probes: Iterable[Probe]) -> list[list[Any]]:
+    """Neighbours that differ only in step and value as one [layer, name, probe, steps, values]."""
+    groups = itertools.groupby(probes, key=lambda p: (p.layer, p.name, p.probe))
+    whole = [(key, list(points)) for key, points in groups]
+    return [[*key, [p.step for p in ps], [p.value for p in ps]] for key, ps in whole]
+
+
+def _from_series(series: Iterable[Sequence[Any]]) -> tuple[Probe, ...]:
+    return tuple(
+        Probe(step, layer, name, probe, value)
+        for layer, name, probe, steps, values in series
+        for step, value in zip(steps, values, strict=True)
+    )
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -128,10 +161,15 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     write_text(path, "".join(record.as_line() for record in records))
 
 
-def code_hash() -> str:
-    """Digest of the source that decides a run's numbers; comments and docstrings do not count."""
+def code_hash(probes: bool = False) -> str:
+    """Digest of the source that decides a run's numbers; comments and docstrings do not count.
+
+    probes: with the source that decides what probes read, so that switching them on, or changing
+    one, trains the runs of such a study anew and leaves every other study alone.
+    """
     folder = Path(__file__).parent
-    return source_hash([folder / module for module in NUMERIC_MODULES])
+    modules = NUMERIC_MODULES + (PROBE_MODULES if probes else ())
+    return source_hash([folder / module for module in modules])
 
 
 def source_hash(paths: Sequence[Path]) -> str:
@@ -164,7 +202,7 @@ def collect(study: Study, folder: Path, current_code: str | None = None) -> list
     Raises UserError naming the file and line of a record that is damaged, stands twice, belongs
     to no run of the study, or comes from another configuration, other code or other data.
     """
-    current_code = current_code or code_hash()
+    current_code = current_code or code_hash(study.probes)
     arms = {arm: study.config_hash(arm) for arm in study.arms()}
     expected = {run.id: arms[run.arm] for run in study.runs()}
     found: dict[str, Record] = {}
@@ -243,8 +281,39 @@ def _run_row(study: Study, record: Record) -> dict[str, Any]:
     }
     for threshold in study.thresholds:
         row[f"steps_to_{threshold:g}"] = _steps_to(record, threshold)
+    if study.probes:
+        row |= _probe_measures(record)
     hashes = {k: getattr(record, k) for k in ("config_hash", "code_hash", "data_sha256")}
     return row | vars(record.cost) | vars(record.provenance) | hashes
+
+
+def _probe_measures(record: Record) -> dict[str, float]:
+    """What claims are judged by, one number a run; NaN where a probe does not apply.
+
+    BN's inputs: the mean over the BN layers at the run's end, where running averages count.
+    """
+    found: dict[tuple[str, int], list[float]] = {}
+    for probe in record.probes:
+        found.setdefault((probe.probe, probe.step), []).append(probe.value)
+    measures = {f"gradient_slope@{step}": ("gradient_slope", step) for step in (0, 100)}
+    for name in ("bn_input_mean_cv", "bn_input_variance_cv", "running_loss_pp"):
+        measures[name] = (name, record.steps)
+    values = {measure: found.get(key, [math.nan]) for measure, key in measures.items()}
+    return {measure: math.fsum(numbers) / len(numbers) for measure, numbers in values.items()}
+
+
+def probes_table(records: Sequence[Record]) -> "pd.DataFrame":
+    """One row a number that a probe read; `layer` counts the layers of a kind, 0 is the network."""
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {}
+    for record in records:
+        identity = _identity(record)
+        for p in record.probes:
+            row = {"step": p.step, "layer": p.layer, "layer_name": p.name, "probe": p.probe}
+            for key, value in (identity | row | {"value": p.value}).items():
+                columns.setdefault(key, []).append(value)
+    return pd.DataFrame(columns)
 
 
 def curves_table(records: Sequence[Record]) -> "pd.DataFrame":
@@ -314,9 +383,14 @@ def _steps_to(record: Record, threshold: float) -> float:
 
 
 def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
-    """Write runs and curves as Parquet and CSV, and which runs are missing."""
+    """Write runs, curves and (where there are any) probes, and which runs are missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in (("runs", runs_table(study, records)), ("curves", curves_table(records))):
+    tables = {"runs": runs_table(study, records), "curves": curves_table(records)}
+    for suffix in (".parquet", ".csv"):
+        (folder / f"probes{suffix}").unlink(missing_ok=True)
+    if any(record.probes for record in records):
+        tables["probes"] = probes_table(records)
+    for name, table in tables.items():
         for suffix, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
             partial = folder / f".{name}{suffix}"
             write(partial, index=False)

@@ -197,12 +197,8 @@ class Writer:
         if first is None:
             opening = self.say("headline_none")
         else:
-            opening = self.say(
-                "headline",
-                sentence=first.claim.sentence.rstrip("."),
-                who=first.claim.who,
-                text=self.text(first),
-            )
+            sentence = first.claim.sentence.rstrip(".")
+            opening = self.say("headline", sentence=sentence, text=self.text(first))
         return [opening, self._tally(verdicts)]
 
     def _tally(self, verdicts: Sequence[Verdict]) -> str:

@@ -32,7 +32,7 @@ def spark(part: Mapping[str, Any], scale: float) -> Markup:
     if part["unit"] != "pp" or not known(part["mean"]):
         return Markup("")
     shapes: list[str] = []
-    if known(part["margin"]):
+    if known(part["margin"]) and part["threshold"] is None:
         left, right = _x(-part["margin"], scale), _x(part["margin"], scale)
         shapes.append(
             f'<rect x="{left:.1f}" y="1" width="{right - left:.1f}" height="14" class="b"/>'

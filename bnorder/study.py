@@ -122,6 +122,7 @@ class Study:
     thresholds: tuple[float, ...]
     data_dirs: tuple[str, ...]
     claims: str
+    probes: bool
 
     def arms(self) -> list[Arm]:
         axes = (self.datasets, self.orderings, self.activations, self.depths, self.variants)
@@ -238,11 +239,19 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _overrides_label(overrides: Mapping[str, Any]) -> str:
-    parts = [f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in sorted(overrides.items())]
-    label = re.sub(r'[\[\]"]', "", "+".join(parts))
+    label = "+".join(
+        f"{key}={_value_label(key, value)}" for key, value in sorted(overrides.items())
+    )
     if re.fullmatch(r"[A-Za-z0-9_.+=,-]{1,60}", label):
         return label
     return _digest(dict(overrides))[:8]
+
+
+def _value_label(key: str, value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        alone = key == "seeds" and len(value) == 1  # seeds=3 is a count, seeds=3, the seed 3
+        return ",".join(_value_label(key, item) for item in value) + "," * alone
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def fill_defaults(raw: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ somewhat cautious. Exploration.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bnorder.claims import AXES
@@ -79,18 +81,32 @@ def _log_rank(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def _log_rank_pairs(group: pd.DataFrame) -> Iterator[tuple[str, str, float, float]]:
-    from statsmodels.duration.survfunc import survdiff
-
     arms = {
         str(o): (g["step"].to_numpy(), g["reached"].to_numpy().astype(int))
         for o, g in group.groupby("ordering", sort=False)
     }
     for first, second in itertools.combinations(arms, 2):
         (a, reached_a), (b, reached_b) = arms[first], arms[second]
+        side = np.repeat([0, 1], [len(a), len(b)])
         reached = np.concatenate([reached_a, reached_b])
-        statistic, p = np.nan, np.nan
-        if reached.any():
-            side = np.repeat([0, 1], [len(a), len(b)])
-            with np.errstate(invalid="ignore", divide="ignore"):
-                statistic, p = survdiff(np.concatenate([a, b]), reached, side)
-        yield first, second, float(statistic), float(p)
+        yield first, second, *_log_rank_test(np.concatenate([a, b]), reached, side)
+
+
+def _log_rank_test(
+    steps: npt.NDArray[np.float64], reached: npt.NDArray[np.int64], side: npt.NDArray[np.int64]
+) -> tuple[float, float]:
+    """Log-rank statistic and p; NaN where no run gets there, 0 and 1 where no step can tell.
+
+    No step can tell the sides apart when, at each, all runs still on their way get there, or only
+    one side has any left: the statistic's variance is then 0, and so is what it measures.
+    """
+    from statsmodels.duration.survfunc import survdiff
+
+    if not reached.any():
+        return math.nan, math.nan
+    try:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            statistic, p = survdiff(steps, reached, side)
+    except np.linalg.LinAlgError:
+        return 0.0, 1.0
+    return (0.0, 1.0) if math.isnan(p) else (float(statistic), float(p))

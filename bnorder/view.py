@@ -392,7 +392,7 @@ def _pairwise(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | Non
         "Orders against each other, arm by arm",
         shown,
         [
-            ("Arm", lambda r: _where(results, r), False),
+            ("Where", lambda r: _where(results, r), False),
             ("First", lambda r: look.ordering_words(r["first"]), False),
             ("Second", lambda r: look.ordering_words(r["second"]), False),
             ("First − second, pp", _number("mean", show["signed"], "pp"), True),
@@ -457,7 +457,7 @@ def _logrank(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None
         "Speed of convergence, order against order",
         shown,
         [
-            ("Arm", lambda r: _where(results, r), False),
+            ("Where", lambda r: _where(results, r), False),
             ("Threshold, %", _number("threshold", show["plain"]), True),
             ("First", lambda r: look.ordering_words(r["first"]), False),
             ("Second", lambda r: look.ordering_words(r["second"]), False),

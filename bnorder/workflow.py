@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -192,11 +191,3 @@ def _install_command() -> str:
     if sys.platform == "darwin":
         return "brew install pango"
     return "sudo apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
-
-
-def cuda_devices(folder: Path = Path("/dev")) -> int:
-    """How many CUDA devices this machine lets us see, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
-    return len([p for p in folder.glob("nvidia*") if re.fullmatch(r"nvidia\d+", p.name)])

@@ -44,17 +44,21 @@ def project_files() -> list[Path]:
     )
     if listed.returncode == 0:
         names = [Path(name) for name in listed.stdout.split("\0") if name]
-        return [name for name in names if (REPOSITORY / name).is_file()]
+        return [name for name in names if _is_file_or_link(REPOSITORY / name)]
     skipped = {".venv", "results", ".snakemake", ".git"}
-    found = (p.relative_to(REPOSITORY) for p in REPOSITORY.rglob("*") if p.is_file())
+    found = (p.relative_to(REPOSITORY) for p in REPOSITORY.rglob("*") if _is_file_or_link(p))
     return [p for p in found if not skipped.intersection(p.parts)]
+
+
+def _is_file_or_link(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
 
 
 def copy_project(target: Path) -> Path:
     """A copy of the project in `target`, so that a test never writes into the checkout."""
     for name in project_files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / name, target / name)
+        shutil.copy2(REPOSITORY / name, target / name, follow_symlinks=False)
     return target
 
 

@@ -52,7 +52,7 @@ def test_a_device_is_shared_only_when_every_device_is_taken(tmp_path: Path) -> N
 
 def test_a_scheduler_s_choice_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert devices.take_gpu(1) is None
+    assert devices.take_gpu() is None
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
     assert devices.cuda_devices() == ["3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -71,16 +71,19 @@ def test_devices_are_counted_by_their_files(
 def test_a_leased_device_becomes_the_only_visible_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(devices, "cuda_devices", lambda: ["5", "6"])
     monkeypatch.setattr(devices, "lock_folder", lambda: tmp_path)
-    lease = devices.take_gpu(1)
-    assert lease is not None
-    assert os.environ.pop("CUDA_VISIBLE_DEVICES") == lease.device == "5"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    first = devices.take_gpu()
+    assert first is not None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first.device == "5"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    second = devices.take_gpu()
+    assert second is not None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == second.device == "6"
 
 
 def test_without_a_gpu_nothing_is_leased(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices, "cuda_devices", list)
-    assert devices.take_gpu(1) is None
+    assert devices.take_gpu() is None
     assert "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bnorder import survival
 from bnorder.calibration import simulated_runs
 from bnorder.claims import load_claims
 from bnorder.contrasts import Grid, RunTable
@@ -298,3 +299,18 @@ def test_own_tables_need_not_have_our_orderings(tmp_path) -> None:  # type: igno
     frame = read_runs(path)
     assert set(frame["bn_class"]) == {"none"}
     assert arms(frame)["n"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("steps", [[117.0, 117.0], [117.0, 117.0, 117.0, 117.0]])
+def test_arms_that_all_get_there_at_the_same_step_do_not_differ(steps: list[float]) -> None:
+    half = len(steps) // 2
+    side = np.repeat([0, 1], [half, len(steps) - half])
+    reached = np.ones(len(steps), dtype=np.int64)
+    assert survival._log_rank_test(np.array(steps), reached, side) == (0.0, 1.0)
+
+
+def test_a_threshold_that_no_run_reaches_has_no_log_rank_test() -> None:
+    nobody = np.zeros(4, dtype=np.int64)
+    statistic, p = survival._log_rank_test(np.full(4, 9.0), nobody, np.array([0, 0, 1, 1]))
+    assert np.isnan(statistic)
+    assert np.isnan(p)

@@ -237,7 +237,7 @@ def test_a_family_too_large_for_its_seeds_is_told() -> None:
 def test_the_answer_opens_with_the_headline_and_counts_every_claim_once() -> None:
     verdicts = [judge_one(claim(name="T5"), SPREAD + 0.5), untested(claim(name="X"), "no reason")]
     opening, tally = Writer().answer(verdicts, "T5")
-    assert opening.startswith("The claim \u201cSo it is\u201d (me): Supported: ")
+    assert opening.startswith("“So it is.” Supported: ")
     assert tally == "Of 2 claims, 1 supported (T5) and 1 not tested (X)."
     assert Writer().answer(verdicts, None)[0] == "This study tests no headline claim."
 

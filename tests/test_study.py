@@ -136,6 +136,7 @@ def test_an_overridden_study_has_a_name_of_its_own() -> None:
     assert load_study("studies/quick.yaml", {"seeds": 3}).name == "quick+seeds=3"
     both = load_study("studies/quick.yaml", {"seeds": 3, "depths": [2, 3]})
     assert both.name == "quick+depths=2,3+seeds=3"
+    assert load_study("studies/quick.yaml", {"seeds": [3]}).name == "quick+seeds=3,"
     strange = load_study("studies/quick.yaml", {"title": "$(touch x) ../../x"})
     assert strange.name.startswith("quick+")
     assert not set(strange.name) & set("$()/ ")

@@ -222,7 +222,9 @@ def test_one_seed_is_not_tested() -> None:
 
 def test_a_measure_that_was_not_taken_is_not_tested() -> None:
     found = verdict(runs(SPREAD), claim(measure="gradient_slope@0", margin=None))
-    assert found.reason == "the study did not measure gradient_slope@0"
+    assert (
+        found.reason == "the study did not measure the slope of the log gradient norm at the start"
+    )
 
 
 def test_equal_counts_tie_though_their_percentages_are_rounded() -> None:

@@ -7,6 +7,8 @@ rule analyse:
         claims=STUDY.claims,
     output:
         verdicts=f"{RESULTS}/analysis/verdicts.json",
+        mixed_model=f"{RESULTS}/analysis/mixed_model.json",
+        tables=ANALYSIS_TABLES,
     log:
         f"{RESULTS}/logs/analyse.log",
     benchmark:

@@ -1,11 +1,12 @@
 # The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
 # torch, no network, nothing read but the study, the claims and the library's source.
+from bnorder.devices import cuda_devices
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
+from bnorder.summary import summary
 from bnorder.workflow import (
     check_claims,
     configured_study,
-    cuda_devices,
     full_disk,
     or_exit,
     set_options,
@@ -17,7 +18,7 @@ TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml"
 STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
 or_exit(lambda: check_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
-GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, cuda_devices())))
+GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, len(cuda_devices()))))
 
 SET_OVERRIDES = set_options(OVERRIDES)
 
@@ -30,6 +31,23 @@ RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
 DATA_SOURCE = source_hash([Path("bnorder/data.py")])
 TEMPLATES = sorted(str(p) for p in Path("report").rglob("*") if p.suffix in TEMPLATE_SUFFIXES)
+ANALYSIS_TABLES = [
+    f"{RESULTS}/analysis/{table}.{suffix}"
+    for table in (
+        "arms",
+        "bands",
+        "by_variant",
+        "class_cut",
+        "class_cut_shares",
+        "correlation",
+        "logrank",
+        "paired",
+        "pairwise",
+        "survival",
+        "survival_summary",
+    )
+    for suffix in ("csv", "parquet")
+]
 REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
 
 
@@ -53,8 +71,8 @@ def recorded(records):
 
 
 def closing_words():
-    found = [f"  {report}" for report in REPORTS if Path(report).exists()]
-    return "\n".join([f"Study {STUDY.name} is done. Open the report:", *found]) if found else ""
+    """The verdicts and where the reports are; `make report` says so itself, done or not."""
+    return "" if os.getenv("BNORDER_SUMMARY") == "later" else summary(Path(RESULTS))
 
 
 def failure_words():

@@ -6,6 +6,8 @@ rule report:
         curves=rules.collect.output.curves,
         missing=rules.collect.output.missing,
         verdicts=rules.analyse.output.verdicts,
+        mixed_model=rules.analyse.output.mixed_model,
+        analysis=rules.analyse.output.tables,
         templates=TEMPLATES,
     output:
         html=REPORTS[0],

@@ -26,7 +26,7 @@ rule train:
         gpu=GPUS_PER_JOB,
     params:
         config=lambda wildcards: STUDY.job_hash(JOBS[wildcards.job]),
-        code=code_hash(),
+        code=code_hash(STUDY.probes),
         overrides=SET_OVERRIDES,
     # glibc hands every large tensor back to the kernel otherwise, and page faults then cost more
     # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts.

@@ -1,0 +1,33 @@
+"""A finished study in a terminal: its answer, a line for each verdict, where the reports are."""
+
+import json
+import textwrap
+from pathlib import Path
+
+WIDTH = 100
+
+
+def summary(results: Path) -> str:
+    """What stands in results/<study>/, as lines; empty where the study has no report yet."""
+    reports = [path for path in sorted((results / "report").glob("report.*")) if path.is_file()]
+    verdicts = results / "analysis" / "verdicts.json"
+    if not reports or not verdicts.is_file():
+        return ""
+    found = json.loads(verdicts.read_text(encoding="utf-8"))
+    lines = [line for claim in found["verdicts"] for line in _verdict(claim)]
+    answer = textwrap.wrap(found["answer"][0], WIDTH)
+    runs = found["runs"]
+    head = f"Study {found['study']}: {runs['present']} of {runs['expected']} runs."
+    return "\n".join(["", head, *answer, "", *lines, "", "The report:", *map(_indent, reports)])
+
+
+def _verdict(claim: dict[str, str]) -> list[str]:
+    label = f"{claim['id']:<4} {claim['verdict']:<13} "
+    body = claim["sentence"]
+    if claim["verdict"] != "not tested":
+        body += f" {claim['short']}"
+    return textwrap.wrap(label + body, WIDTH, subsequent_indent=" " * len(label))
+
+
+def _indent(path: Path) -> str:
+    return f"  {path}"
