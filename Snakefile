@@ -11,6 +11,7 @@ sys.path.insert(0, workflow.basedir)
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]))
 
 from bnorder.errors import exit_cleanly
+from bnorder.locks import hold_study
 from bnorder.workflow import require_pdf_libraries
 
 min_version("9.20")
@@ -30,7 +31,12 @@ rule all:
         rules.report.output.pdf,
 
 
+held = []  # locks, until this process ends
+
+
 onstart:
+    # The profiles leave Snakemake's own lock out: it would outlive a killed run.
+    exit_cleanly(lambda: held.append(hold_study(Path(RESULTS))))
     # Found now, and not after hours of training. With conda the jobs bring their own.
     if not uses_conda():
         exit_cleanly(require_pdf_libraries)

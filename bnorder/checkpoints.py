@@ -6,14 +6,16 @@ and machine; anything else is named, ignored and written over.
 """
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import torch
 
+from bnorder.locks import hold_job
 from bnorder.records import Record, write_records
 
 SECONDS_BETWEEN = 10.0  # least time between two checkpoints of a run
@@ -81,6 +83,8 @@ class JobFiles:
         try:
             torch.save(content, partial)
             os.replace(partial, self.state_file)
+        except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
+            print(f"{self.state_file.name} is not written ({str(error)[:100]})", flush=True)
         finally:
             partial.unlink(missing_ok=True)
         self._written = time.monotonic()
@@ -117,11 +121,25 @@ def _trusted(path: Path, read: Callable[[], T | None]) -> T | None:
         return None
 
 
+def claim(folder: Path, name: str, records: Path) -> IO[str]:
+    """Be the only process that trains this job; keep what it returns until the job is done.
+
+    Another one may be at work whose Snakemake was killed: it is waited for, and what it left, be it
+    a checkpoint or its `records`, is taken up instead of trained again.
+    """
+    lock, waited = hold_job(_paths(folder, name)[2])
+    if waited and records.exists():
+        shutil.copyfile(records, _paths(folder, name)[0])
+    return lock
+
+
 def forget(folder: Path, name: str) -> None:
     """The job is done and its records are safe: delete the way there."""
     for path in _paths(folder, name):
         path.unlink(missing_ok=True)
 
 
-def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"{name}.finished.jsonl", folder / f"{name}.checkpoint.pt"
+def _paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    ends = ("finished.jsonl", "checkpoint.pt", "lock")
+    finished, checkpoint, lock = (folder / f"{name}.{end}" for end in ends)
+    return finished, checkpoint, lock

@@ -23,6 +23,7 @@ PDF_LIBRARIES = (
     ("libpangoft2-1.0.so.0", "libpangoft2-1.0.dylib", "libpangoft2-1.0.0.dylib"),
     ("libharfbuzz-subset.so.0", "libharfbuzz-subset.dylib", "libharfbuzz-subset.0.dylib"),
 )
+FULL_BYTES = 256 * 1024
 BREW_FOLDERS = ("/opt/homebrew/lib", "/usr/local/lib")
 
 T = TypeVar("T")
@@ -146,6 +147,16 @@ def _scalar(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def full_disk(folder: Path) -> list[str]:
+    """The line that says it where less than 256 KiB, or no more files, fit below `folder`."""
+    if not folder.exists():
+        return []
+    left = os.statvfs(folder)
+    if left.f_bavail * left.f_frsize >= FULL_BYTES and (left.f_favail or not left.f_files):
+        return []
+    return [f"error: {folder}: its disk is full; free some space, then run the same command again"]
 
 
 def missing_pdf_libraries() -> list[str]:

@@ -29,9 +29,11 @@ def main() -> None:
     if lease:
         print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"
+    lock = checkpoints.claim(folder, job.name, arguments.out)
     trained = probing.train_job(study, job, data.load(arguments.data), log.progress, folder)
     records.write_records(arguments.out, trained)
     checkpoints.forget(folder, job.name)
+    lock.close()
     log.end(trained)
 
 

@@ -7,6 +7,7 @@ from bnorder.summary import summary
 from bnorder.workflow import (
     check_claims,
     configured_study,
+    full_disk,
     or_exit,
     set_options,
     setting,
@@ -75,7 +76,8 @@ def closing_words():
 
 
 def failure_words():
-    words = [
+    # A job on a full disk may be unable to say so: its log lies there as well.
+    words = full_disk(Path(RESULTS)) + [
         f"Study {STUDY.name} is not finished: the failed jobs stand above, their logs under "
         f"{RESULTS}/logs/.",
         "The same command goes on from what is finished.",
