@@ -40,7 +40,7 @@ USE = bin="$$(bash scripts/setup.sh $(1))"; export PATH="$$bin:$$PATH"
 
 help: ## list these targets
 	@echo "make TARGET, one of:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1#\2/p' Makefile | while IFS='#' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 	@echo "Studies: $(patsubst studies/%.yaml,%,$(sort $(wildcard studies/*.yaml))). Overrides: make report STUDY=article SEEDS=3 EPOCHS=1 CORES=2"
 
 setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)

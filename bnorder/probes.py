@@ -5,7 +5,7 @@ Shapes throughout: S replicas (seeds) are S groups of C channels, so activations
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +113,7 @@ def skewness_and_kurtosis(
     third = (squares * centred).mean(0) / variance**1.5
     fourth = (squares * squares).mean(0) / variance**2
     skewness, kurtosis = (
-        moment.where(variance > 0, math.nan).view(replicas, -1).nanmean(1)
+        moment.view(replicas, -1).nanmean(1)  # a constant channel has 0 / 0
         for moment in (third, fourth)
     )
     return skewness, kurtosis
@@ -209,3 +209,55 @@ def effective_rank(values: torch.Tensor) -> torch.Tensor:
     shares = values / values.sum(1, keepdim=True)
     entropy: torch.Tensor = torch.special.entr(shares).sum(1)
     return entropy.exp()
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The loss along its gradient, (S,) each; see `landscape`."""
+
+    loss_range: torch.Tensor
+    gradient_change: torch.Tensor
+    smoothness: torch.Tensor
+
+
+def landscape(
+    losses: Callable[[Sequence[torch.Tensor]], torch.Tensor],
+    parameters: Sequence[torch.Tensor],
+    replicas: int,
+    step_sizes: Sequence[float],
+) -> Landscape:
+    """How the loss and its gradient change on the way down the gradient, for each replica.
+
+    losses: gives (S,) for parameters like `parameters`, whose dimension 0 holds the replicas
+    behind each other; none is changed. With g the gradient here and g' that after a step of
+    -size * g: the greatest less the least loss (the start included), the greatest |g' - g|, and
+    the greatest |g' - g| / |size * g|, an effective Lipschitz constant of the gradient.
+    Source: Santurkar et al. (2018), section 3.1 and figure 4.
+    """
+    start, gradients = _gradients(losses, parameters)
+    seen, changes, ratios = [start], [], []
+    length = joint_norm(gradients, replicas)
+    for size in step_sizes:
+        moved = [p.detach() - size * g for p, g in zip(parameters, gradients, strict=True)]
+        loss, there = _gradients(losses, moved)
+        differences = [b - a for a, b in zip(gradients, there, strict=True)]
+        seen.append(loss)
+        changes.append(joint_norm(differences, replicas))
+        ratios.append(changes[-1] / (size * length))
+    spread = torch.stack(seen).amax(0) - torch.stack(seen).amin(0)
+    return Landscape(spread, torch.stack(changes).amax(0), torch.stack(ratios).amax(0))
+
+
+def _gradients(
+    losses: Callable[[Sequence[torch.Tensor]], torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    leaves = [p.detach().requires_grad_() for p in parameters]
+    values = losses(leaves)
+    return values.detach(), torch.autograd.grad(values.sum(), leaves)
+
+
+def joint_norm(tensors: Sequence[torch.Tensor], replicas: int) -> torch.Tensor:
+    """Euclidean norm over several tensors whose dimension 0 holds the replicas, (S,)."""
+    parts = torch.stack([norms(t, replicas, 0) for t in tensors])
+    whole: torch.Tensor = torch.linalg.vector_norm(parts, dim=0)
+    return whole

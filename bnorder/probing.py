@@ -26,7 +26,8 @@ from bnorder.study import Arm, Job, Recipe, Run, Study
 
 EARLY_STEPS = (0, 1, 3, 10, 30, 100)  # probed where a run has them, beside each epoch's end
 PROBE_BATCHES = 8  # of the recipe's batch size, from the first training images
-GRADIENT_BATCHES = 4  # of them
+GRADIENT_BATCHES = 2  # of them
+STEP_SIZES = (0.03, 0.1, 0.3)  # along the gradient, the same for every recipe
 RECOMPUTE_BATCHES = 32  # likewise, for the statistics with which the test set is counted again
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (batch, S * channels, h, w), labels (S, batch)
@@ -137,8 +138,8 @@ def read(
     """All readings of a network on `batches`; gradients are those of each batch's mean loss.
 
     before: the convolutions' weights before the last step of training, where there was one.
-    Gradients are taken on the first 4 batches; shapes of distributions and covariances, which cost
-    most, on the first alone.
+    Gradients are taken on the first 2 batches; shapes of distributions, covariances and the loss
+    landscape, which cost most, on the first alone.
     """
     readings, passes = [], []
     with batch_statistics(network):
@@ -148,6 +149,7 @@ def read(
             passes.append(one)
             if number == 0:
                 readings += _read_shapes(network, seen)
+        readings += _read_landscape(network, batches[0])
     readings += _read_gradients(network, [p.gradients for p in passes if p.gradients])
     readings += _read_updates(network, before or {})
     for number, (name, layer) in enumerate(batch_norms(network).items(), 1):
@@ -223,6 +225,25 @@ def _read_updates(network: Network, before: Mapping[str, torch.Tensor]) -> list[
             relative = change / probes.norms(before[name], network.replicas, 0)
             readings.append(Reading(number, name, "relative_update", relative))
     return readings
+
+
+def _read_landscape(network: Network, batch: Batch) -> list[Reading]:
+    """The loss of one batch along its gradient in all parameters."""
+    images, labels = batch
+    names, parameters = zip(*network.named_parameters(), strict=True)
+
+    def losses(moved: Sequence[torch.Tensor]) -> torch.Tensor:
+        named = dict(zip(names, moved, strict=True))
+        logits = torch.func.functional_call(network, named, (images,))
+        return training._cross_entropy(logits.float(), labels)
+
+    found = probes.landscape(losses, parameters, network.replicas, STEP_SIZES)
+    named = {
+        "landscape_loss_range": found.loss_range,
+        "landscape_gradient_change": found.gradient_change,
+        "landscape_smoothness": found.smoothness,
+    }
+    return [Reading(0, "network", probe, values) for probe, values in named.items()]
 
 
 def _read_shapes(network: Network, seen: Seen) -> list[Reading]:

@@ -1,6 +1,7 @@
 """Probes: each definition by hand, each replica its own, and no number of a run changed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,11 +170,28 @@ def test_covariance_condition_and_effective_rank_of_each_replica() -> None:
 
 
 def test_a_replica_that_is_not_finite_has_no_eigenvalues_and_harms_no_other() -> None:
-    covariance = torch.eye(2, dtype=torch.float64).repeat(2, 1, 1)
-    covariance[0, 0, 1] = math.nan
+    covariance = torch.eye(16, dtype=torch.float64).repeat(2, 1, 1)
+    covariance[0] = math.nan
     values = probes.eigenvalues(covariance)
     assert values[0].isnan().all()
-    assert values[1].tolist() == [1, 1]
+    assert values[1].tolist() == [1] * 16
+
+
+def test_the_landscape_of_a_parabola_is_as_curved_as_it() -> None:
+    # Replica i has loss a/2 (x^2 + y^2) with a = 2, 4, at (3, 4): g = a (3, 4), |g| = 5 a.
+    curvature = torch.tensor([2.0, 4.0])
+    parameters = [torch.tensor([3.0, 3.0]), torch.tensor([[4.0], [4.0]])]
+
+    def losses(moved: Sequence[torch.Tensor]) -> torch.Tensor:
+        return curvature / 2 * (moved[0] ** 2 + moved[1][:, 0] ** 2)
+
+    found = probes.landscape(losses, parameters, 2, [0.1, 0.25])
+    assert found.smoothness.tolist() == pytest.approx([2, 4])
+    assert found.gradient_change.tolist() == pytest.approx([0.25 * 5 * 4, 0.25 * 5 * 16])
+    # A step of 0.25 shrinks x by (1 - a / 4): to a half and to nothing.
+    assert found.loss_range.tolist() == pytest.approx([25 * (1 - 0.25), 50])
+    assert [p.requires_grad for p in parameters] == [False, False]
+    assert parameters[0].tolist() == [3, 3]
 
 
 # The prober
@@ -312,9 +330,9 @@ def test_what_does_not_apply_has_no_row(digits: data.Dataset) -> None:
     found = {p.probe for p in probed(digits, "conv-act", 1, epochs=1).probes}
     assert "weight_gradient_norm" in found
     assert not {name for name in found if "bn" in name or "running" in name or "slope" in name}
-    one_batch = {p.probe for p in probed(digits, batch_size=640, epochs=1).probes}
-    assert "bn_input_kurtosis" in one_batch
-    assert "bn_input_mean_cv" not in one_batch
+    one_batch = readings_of(Network(arm(), recipe(), (1, 8, 8), 10, [0]), batches(1, 1))
+    assert ("block1_bn", "bn_input_kurtosis") in one_batch
+    assert ("block1_bn", "bn_input_mean_cv") not in one_batch
 
 
 def test_a_diverged_run_keeps_only_finite_rows(digits: data.Dataset) -> None:

@@ -1,0 +1,242 @@
+"""Images a second on one core: our training step, a tutorial's loop, and the arithmetic alone.
+
+tutorial_0, tutorial_1: what a user would write - torchvision's data set, transforms, a DataLoader
+with 0 or 1 workers, an eager model in the default layout, torch.optim.Adam, `loss.item()` at each
+step - in an environment as it comes.
+ours: one step of `Trainer` - batch, forward, backward, optimiser - in the environment of a
+training job.
+floor: forward and backward of the same network on a fixed batch, and nothing else.
+
+Each contestant is a process of its own with one thread. Within a round they take turns, so that a
+noisy machine is as noisy for each; reported are the median of the rounds' ratios and their
+quartiles.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+BATCH = 128
+STEPS = 5  # of each contestant in a round
+CONTESTANTS = ("ours", "floor", "tutorial_0", "tutorial_1")
+JOB_ENVIRONMENT = {  # as workflow/rules/train.smk sets it
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.csv"))
+    parser.add_argument("--data", type=Path, default=Path("results/data/mnist.pt"))
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--serve", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--arm", type=int, default=0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.arm, arguments.data)
+    else:
+        measure_all(arguments.out, arguments.data, arguments.rounds)
+
+
+def arms() -> list[Any]:
+    from bnorder.study import load_study
+
+    return load_study("studies/article.yaml", {"activations": ["relu", "elu"]}).arms()
+
+
+def measure_all(out: Path, data: Path, rounds: int) -> None:
+    import pandas as pd
+    import torch
+
+    from bnorder.training import provenance
+
+    torch.set_num_threads(1)
+    start, rows = time.monotonic(), []
+    machine = vars(provenance(torch.device("cpu")))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for number, arm in enumerate(arms()):
+        row = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
+        rows.append(row | measure(number, data, rounds) | machine)
+        pd.DataFrame(rows).to_csv(out, index=False)
+        left = (time.monotonic() - start) / len(rows) * (len(arms()) - len(rows))
+        short = {k: v for k, v in rows[-1].items() if k not in machine and "_q" not in k}
+        print(f"{short}, {left // 60:.0f}:{left % 60:02.0f} left", flush=True)
+    table = pd.DataFrame(rows)
+    for other in CONTESTANTS[1:]:
+        ratio = table[f"ours_per_{other}"]
+        print(f"ours per {other}: {ratio.min():.2f} to {ratio.max():.2f}, {ratio.median():.2f}")
+
+
+def measure(number: int, data: Path, rounds: int) -> dict[str, float]:
+    """Median rates of the contestants for one arm, and our ratios with quartiles over rounds."""
+    workers = {name: start_worker(name, number, data) for name in CONTESTANTS}
+    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            rates[name].append(STEPS * BATCH / turn(worker))
+    for worker in workers.values():
+        worker.communicate()
+    row = {name: float(round(statistics.median(values))) for name, values in rates.items()}
+    for other in CONTESTANTS[1:]:
+        ratios = [a / b for a, b in zip(rates["ours"], rates[other], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        row[f"ours_per_{other}"] = round(middle, 3)
+        row[f"ours_per_{other}_q1"] = round(low, 3)
+        row[f"ours_per_{other}_q3"] = round(high, 3)
+    return row
+
+
+def start_worker(name: str, number: int, data: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, __file__, "--serve", name, "--arm", str(number), "--data", str(data)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    environment["OMP_NUM_THREADS"] = "1"
+    if not name.startswith("tutorial"):
+        environment |= JOB_ENVIRONMENT
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+
+def turn(worker: "subprocess.Popen[str]") -> float:
+    """Seconds of one worker's turn."""
+    assert worker.stdin
+    assert worker.stdout
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    return float(worker.stdout.readline())
+
+
+def serve(name: str, number: int, data_file: Path) -> None:
+    """Take a turn for each line on standard input."""
+    from bnorder import data
+    from bnorder.study import load_study
+
+    arm, dataset = arms()[number], data.load(data_file)
+    recipe = load_study("studies/article.yaml").recipe
+    makers = {"ours": our_step, "floor": floor_step}
+    if name in makers:
+        step = makers[name](arm, recipe, dataset)
+    else:
+        step = tutorial_step(arm, recipe, dataset, workers=int(name[-1]))
+    for _ in range(3):
+        step()
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            step()
+        print(time.perf_counter() - start, flush=True)
+
+
+def our_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
+    import itertools
+
+    import torch
+
+    from bnorder.training import Tally, Trainer
+
+    trainer = Trainer(arm, recipe, dataset, [0], torch.device("cpu"))
+    order, steps, tally = trainer._next_order(), itertools.count(), Tally()
+
+    def step() -> None:
+        number = next(steps)
+        trainer._train_step(order[number % len(order)], number, tally)
+
+    return step
+
+
+def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
+    import torch
+
+    from bnorder.training import Trainer, _cross_entropy
+
+    trainer = Trainer(arm, recipe, dataset, [0], torch.device("cpu"))
+    images, labels = trainer.images.batch(trainer._next_order()[0])
+
+    def step() -> None:
+        _cross_entropy(trainer.network(images), labels).sum().backward()
+        for parameter in trainer.network.parameters():
+            parameter.grad = None
+
+    return step
+
+
+def tutorial_step(arm: Any, recipe: Any, dataset: Any, workers: int) -> Callable[[], None]:
+    """The loop of a tutorial on the same layers, pooling behind the block as one would write it."""
+    import torch
+    from torch import nn
+
+    model = tutorial_model(arm, recipe)
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    criterion = nn.CrossEntropyLoss()
+    batches = endless(loader(dataset, workers))
+    running_loss = 0.0
+
+    def step() -> None:
+        nonlocal running_loss
+        images, labels = next(batches)
+        optimiser.zero_grad()
+        loss = criterion(model(images), labels)
+        loss.backward()
+        optimiser.step()
+        running_loss += loss.item()
+
+    return step
+
+
+def tutorial_model(arm: Any, recipe: Any) -> Any:
+    from torch import nn
+
+    activation = {"relu": nn.ReLU, "elu": nn.ELU}[arm.activation]
+    layers: list[nn.Module] = []
+    channels = 1
+    for block in range(arm.depth):
+        for layer in arm.ordering.split("-"):
+            if layer == "conv":
+                layers.append(nn.Conv2d(channels, recipe.width, 3, padding=1, bias=False))
+                channels = recipe.width
+            elif layer == "bn":
+                layers.append(nn.BatchNorm2d(channels))
+            else:
+                layers.append(activation())
+        if block < recipe.downsample_blocks:
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * 7 * 7, 10))
+
+
+def loader(dataset: Any, workers: int) -> Any:
+    """torchvision's MNIST with the usual transforms, on the same images."""
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    class SameImages(datasets.MNIST):
+        def __init__(self, transform: object) -> None:
+            datasets.VisionDataset.__init__(self, tempfile.gettempdir(), transform=transform)
+            self.data, self.targets = dataset.train_images[:, 0], dataset.train_labels
+
+    usual = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    images = SameImages(usual)
+    persistent = workers > 0
+    return DataLoader(
+        images, BATCH, shuffle=True, num_workers=workers, persistent_workers=persistent
+    )
+
+
+def endless(batches: Any) -> Iterator[Any]:
+    while True:
+        yield from batches
+
+
+if __name__ == "__main__":
+    main()
