@@ -18,6 +18,7 @@ from undisturbed import tables_left_in_peace, timeless, write_study
 
 from bnorder.records import Record
 
+pytestmark = pytest.mark.faults
 SECONDS = 300  # at most, for a command on a busy machine
 # Two jobs of four arms and one seed: some seconds of training each, with several checkpoints.
 RECIPE = {"epochs": 12, "train_images": 512, "width": 4}
