@@ -18,7 +18,6 @@ from torch import nn
 from bnorder import probes, training
 from bnorder.checkpoints import JobFiles, State
 from bnorder.data import Dataset
-from bnorder.errors import UserError
 from bnorder.network import Network
 from bnorder.probes import Moments
 from bnorder.records import Probe, Record, code_hash
@@ -385,31 +384,8 @@ def train_job(
     folder: Path | None = None,
 ) -> list[Record]:
     """As `training.train_job`, whose arguments these are, with probes where the study has them."""
-    if not study.probes:
-        return training.train_job(study, job, dataset, progress, folder)
-    if dataset.name != job.dataset:
-        raise UserError(f"job {job.name}: the data cache holds {dataset.name}; expected its own")
-    device = training.pick_device()
-    size = len(job.seeds) if device.type == "cuda" else 1
-    files = job_files(job, dataset, device, folder)
-    hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
-    if folder:
-        files.load_finished(hashes)
-    for start in range(0, len(job.runs), size):
-        runs = job.runs[start : start + size]
-        if all(run.id in files.finished for run in runs):
-            continue
-        recipe = study.recipe_for(runs[0].arm.variant)
-        training.set_exactness(recipe)
-        report = progress and partial(training._add_progress, progress, len(files.finished))
-        files.add(train(runs, recipe, dataset, device, hashes[runs[0].id], report, files))
-    return [files.finished[run.id] for run in job.runs]
-
-
-def job_files(job: Job, dataset: Dataset, device: torch.device, folder: Path | None) -> JobFiles:
-    """As `training.job_files`; only runs with these very probes are taken up again."""
-    files = training.job_files(job, dataset, device, folder)
-    return replace(files, identity={**files.identity, "code": code_hash(probes=True)})
+    probed = train if study.probes else None
+    return training.train_job(study, job, dataset, progress, folder, probed)
 
 
 def train(

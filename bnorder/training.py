@@ -295,25 +295,33 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
+TrainRuns = Callable[
+    [Sequence[Run], Recipe, Dataset, torch.device, str, Progress | None, JobFiles | None],
+    list[Record],
+]
+
+
 def train_job(
     study: Study,
     job: Job,
     dataset: Dataset,
     progress: Progress | None = None,
     folder: Path | None = None,
+    train_runs: TrainRuns | None = None,
 ) -> list[Record]:
     """Train a job's runs: on a GPU an arm's seeds as one network, on a CPU one after another.
 
     One after another is as fast on a CPU, and a run's numbers then do not depend on its job.
     folder: keeps checkpoints, from which a job that was killed goes on; clear them with
     `checkpoints.forget` when the records are safe.
+    train_runs: what to call instead of `train`, where there is more to do in each step.
     Raises UserError when `dataset` is not the job's.
     """
     if dataset.name != job.dataset:
         raise UserError(f"job {job.name}: the data cache holds {dataset.name}; expected its own")
     device = pick_device()
     size = len(job.seeds) if device.type == "cuda" else 1
-    files = job_files(job, dataset, device, folder)
+    files = job_files(job, dataset, device, folder, code_hash(study.probes))
     hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
     if folder:
         files.load_finished(hashes)
@@ -324,18 +332,22 @@ def train_job(
         recipe = study.recipe_for(runs[0].arm.variant)
         set_exactness(recipe)
         report = progress and partial(_add_progress, progress, len(files.finished))
-        files.add(train(runs, recipe, dataset, device, hashes[runs[0].id], report, files))
+        files.add(
+            (train_runs or train)(runs, recipe, dataset, device, hashes[runs[0].id], report, files)
+        )
     return [files.finished[run.id] for run in job.runs]
 
 
-def job_files(job: Job, dataset: Dataset, device: torch.device, folder: Path | None) -> JobFiles:
+def job_files(
+    job: Job, dataset: Dataset, device: torch.device, folder: Path | None, code: str
+) -> JobFiles:
     """A job's checkpoints; only the same code, data, torch, device and threads may use them.
 
     Without a folder none is ever due.
     """
     made_by = provenance(device)
     identity = {
-        "code": code_hash(),
+        "code": code,
         "data": dataset.sha256,
         "torch": made_by.torch,
         "device": made_by.device,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bnorder import checkpoints, data, training
-from bnorder.records import Record
+from bnorder.records import Record, code_hash
 from bnorder.study import Study, load_study
 
 SMALL = {"seeds": 2, "depths": [2], "activations": ["relu"], "train_images": 320, "epochs": 4}
@@ -84,7 +84,7 @@ def test_packed_replicas_resume_bit_for_bit(digits: data.Dataset, tmp_path: Path
     runs, recipe = small.jobs()[0].runs, small.recipe
     cpu = torch.device("cpu")
     whole = training.train(runs, recipe, digits, cpu, "c")
-    files = training.job_files(small.jobs()[0], digits, cpu, tmp_path)
+    files = training.job_files(small.jobs()[0], digits, cpu, tmp_path, code_hash())
     calls = iter(range(100))
 
     def progress(done: float, rate: float) -> None:
@@ -125,7 +125,7 @@ def test_a_checkpoint_of_other_circumstances_is_not_used(
 ) -> None:
     small = study()
     killed_after(small, digits, tmp_path, 20)
-    files = training.job_files(small.jobs()[0], digits, torch.device("cpu"), tmp_path)
+    files = training.job_files(small.jobs()[0], digits, torch.device("cpu"), tmp_path, code_hash())
     names = [small.config_hash(small.arms()[0]), small.jobs()[0].runs[1].id]
     assert files.load_state(names) is not None
     other = replace(files, identity={**files.identity, key: "other"})
