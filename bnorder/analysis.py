@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from bnorder.claims import VERDICTS, Claims, Estimate, Verdict, load_claims
 from bnorder.contrasts import Grid, RunTable, check_meaning
 from bnorder.errors import UserError
 from bnorder.estimates import smallest_p
+from bnorder.files import replacing, write_atomically
 from bnorder.sentences import Writer
 from bnorder.study import load_study
 from bnorder.tables import measures_of, read_curves, read_runs, refuse_strangers
@@ -218,7 +218,7 @@ def paired_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 def write_json(value: Mapping[str, object], path: Path) -> None:
     """Strict JSON (null for what is not a number), whole or not at all."""
     text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-    _replace(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+    write_atomically(path, f"{text}\n".encode())
 
 
 def _plain(value: Any) -> Any:
@@ -233,14 +233,6 @@ def _plain(value: Any) -> Any:
 
 def write_table(frame: pd.DataFrame, stem: Path) -> None:
     """The same table as stem.parquet and stem.csv."""
-    _replace(stem.with_suffix(".parquet"), lambda part: frame.to_parquet(part, index=False))
-    _replace(stem.with_suffix(".csv"), lambda part: frame.to_csv(part, index=False))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    for suffix, write in ((".parquet", frame.to_parquet), (".csv", frame.to_csv)):
+        with replacing(stem.with_suffix(suffix)) as partial:
+            write(partial, index=False)

@@ -5,7 +5,6 @@ the run in training. Either is used only if it is whole and belongs to this very
 and machine; anything else is named, ignored and written over.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from typing import IO, Any, TypeVar
 
 import torch
 
+from bnorder.files import replacing
 from bnorder.locks import hold_job
 from bnorder.records import Record, write_records
 
@@ -78,15 +78,11 @@ class JobFiles:
         if self._unsaved:
             self._save_finished()
         content = {"identity": dict(self.identity), "runs": runs, "state": make_state()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.state_file.with_name(f".{self.state_file.name}.{os.getpid()}")
         try:
-            torch.save(content, partial)
-            os.replace(partial, self.state_file)
+            with replacing(self.state_file) as partial:
+                torch.save(content, partial)
         except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
             print(f"{self.state_file.name} is not written ({str(error)[:100]})", flush=True)
-        finally:
-            partial.unlink(missing_ok=True)
         self._written = time.monotonic()
 
     def _is_due(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnorder.errors import UserError
+from bnorder.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -258,13 +259,8 @@ def save(dataset: Dataset, path: Path) -> None:
         "classes": list(dataset.classes),
         "sha256": dataset.sha256,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as partial:
         torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Dataset:

@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import math
-import os
 import tokenize
 from ast import AsyncFunctionDef, ClassDef, Expr, FunctionDef, Module, get_docstring, parse, walk
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnorder.errors import UserError
+from bnorder.files import replacing, write_atomically
 from bnorder.ordering import Ordering
 from bnorder.study import Arm, Run, Study
 
@@ -143,17 +143,8 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: the old content stays until the new one is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a whole file or nothing."""
+    write_atomically(path, text.encode("utf-8"))
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -392,9 +383,8 @@ def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
         tables["probes"] = probes_table(records)
     for name, table in tables.items():
         for suffix, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
-            partial = folder / f".{name}{suffix}"
-            write(partial, index=False)
-            os.replace(partial, folder / f"{name}{suffix}")
+            with replacing(folder / f"{name}{suffix}") as partial:
+                write(partial, index=False)
     missing = missing_runs(study, records)
     summary = {"expected": len(study.runs()), "present": len(records), "missing": missing}
     write_text(folder / "missing.json", json.dumps(summary, indent=1) + "\n")

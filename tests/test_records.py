@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnorder import records
+from bnorder import files, records
 from bnorder.errors import UserError
 from bnorder.records import Cost, Evaluation, Provenance, Record
 from bnorder.study import Run, Study, load_study
@@ -198,7 +198,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         records.write_text(path, "new")
     assert path.read_text() == "old"
