@@ -217,6 +217,16 @@ def test_more_seeds_train_only_the_new_ones(first: Done, plan: Runner, edit: Run
     assert set(re.findall(r"job=\S+\.(s\d+-\d+)", planned.text)) == {"s2-3"}
 
 
+def test_all_arms_of_a_seed_come_before_the_next_seed(plan: Runner, first: Done) -> None:
+    text = plan("tiny", "seeds=3", "seeds_per_job=1").text
+    by_seed: dict[str, list[int]] = {}
+    for seeds, priority in re.findall(r"job=\S+\.(\S+)\n    priority: (\d+)", text):
+        by_seed.setdefault(seeds, []).append(int(priority))
+    assert set(by_seed) == {"s0-0", "s1-1", "s2-2"}, text
+    assert min(by_seed["s0-0"]) > max(by_seed["s1-1"])
+    assert min(by_seed["s1-1"]) > max(by_seed["s2-2"])
+
+
 def test_another_learning_rate_trains_again(first: Done, plan: Runner, edit: Runner) -> None:
     edit("studies/tiny.yaml", lambda text: text.replace("epochs: 1", "epochs: 1\n  bn_eps: 0.01"))
     assert plan().planned()["train"] == 2

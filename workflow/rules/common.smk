@@ -25,6 +25,7 @@ SET_OVERRIDES = set_options(OVERRIDES)
 RESULTS = f"results/{STUDY.name}"
 DATASETS = {dataset_slug(dataset): dataset for dataset in STUDY.datasets}
 JOBS = {job.name: job for job in STUDY.jobs()}
+JOB_PRIORITIES = {name: len(JOBS) - place for place, name in enumerate(JOBS)}
 RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 # Digests of source without its comments: a rule re-runs when the code behind it changes. What
 # follows training takes seconds, so any change of the library redoes it; no list to keep.

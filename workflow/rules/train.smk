@@ -15,6 +15,9 @@ rule train:
         f"{RESULTS}/logs/train/{{job}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{job}}.tsv"
+    # The order of the study's jobs: all arms of the first seeds, then all of the next ones. Left to
+    # itself the scheduler takes any, and an interrupted study would be whole for no seed at all.
+    priority: lambda wildcards: JOB_PRIORITIES[wildcards.job]
     conda:
         "../../environment.yml"
     # One process with one thread for each core beats threads inside a process.
