@@ -57,8 +57,14 @@ bench: ## measure what training and the workflow cost (half an hour; benchmarks/
 	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \
 	python benchmarks/training.py; python benchmarks/scale.py
 
-test: ## run all tests
+test: tests/browser/node_modules ## run all tests
 	@$(call USE,dev); python -m pytest $(ARGS)
+
+# axe-core, for the tests in a browser: an exact version, its checksum in the lock.
+tests/browser/node_modules: tests/browser/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@ \
+	|| echo "axe-core could not be installed: the tests that need it are skipped" >&2; \
+	else echo "npm is not on PATH: the tests that need axe-core are skipped" >&2; fi
 
 check: ## lint, formats, types, the workflow's lint, schemas and lock
 	@$(call USE,dev); \
@@ -77,7 +83,7 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 
 clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it says what)
 	@remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \
-	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info */__pycache__; \
+	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info */__pycache__ tests/browser/node_modules; \
 	if [ "$(RESULTS)" = 1 ]; then remove results .snakemake; \
 	else for path in results .snakemake; do [ ! -e "$$path" ] || echo "keeping $$path (make clean RESULTS=1 removes it)"; done; fi; \
 	if [ "$(ENVIRONMENT)" = 1 ]; then remove .venv; fi

@@ -75,8 +75,10 @@ def _layer(ax: "Axes", x: float, y: int, layer: str, mark: look.Mark) -> float:
     from matplotlib.patches import Rectangle
 
     fill = {"conv": look.BAND, "bn": mark.colour, "act": look.PAPER}[layer]
-    ink = look.PAPER if layer == "bn" else look.INK
-    box = {"facecolor": fill, "edgecolor": look.INK, "linewidth": 0.6}
+    # a tint, so that ink stays readable on every ordering's colour, on light and on dark paper
+    tint = 0.35 if layer == "bn" else 1.0
+    ax.add_patch(Rectangle((x, y - 0.25), 0.8, 0.5, facecolor=fill, alpha=tint, linewidth=0))
+    box = {"facecolor": "none", "edgecolor": look.INK, "linewidth": 0.6}
     ax.plot([x - 0.2, x], [y, y], color=look.INK, linewidth=0.6)
     ax.add_patch(Rectangle((x, y - 0.25), 0.8, 0.5, **box))  # type: ignore[arg-type]
     ax.text(
@@ -86,6 +88,5 @@ def _layer(ax: "Axes", x: float, y: int, layer: str, mark: look.Mark) -> float:
         ha="center",
         va="center_baseline",
         fontsize=7,
-        color=ink,
     )
     return x + 0.8

@@ -251,8 +251,9 @@ def _style(medium: Medium) -> str:
     )
     colours = (
         f":root{{{light}}}"
-        f"@media (prefers-color-scheme:dark){{:root:not([data-scheme=light]){{{night}}}}}"
-        f":root[data-scheme=dark]{{{night}}}"
+        f"@media screen and (prefers-color-scheme:dark)"  # never in print: paper is white
+        f"{{:root:not([data-scheme=light]){{{night}}}}}"
+        f"@media screen{{:root[data-scheme=dark]{{{night}}}}}"
     )
     return _read("screen.css").replace("/*colours*/", colours)
 
