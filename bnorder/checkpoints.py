@@ -129,6 +129,11 @@ def claim(folder: Path, name: str, records: Path) -> IO[str]:
     return lock
 
 
+def keep(folder: Path, name: str, records: Iterable[Record]) -> None:
+    """Write a job's finished records at once, where a later attempt at it takes them up."""
+    write_records(_paths(folder, name)[0], records)
+
+
 def forget(folder: Path, name: str) -> None:
     """The job is done and its records are safe: delete the way there."""
     for path in _paths(folder, name):

@@ -1,6 +1,7 @@
 """A data set as two pairs of tensors, its checksum, and one cache file."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnorder.errors import UserError
-from bnorder.files import replacing
+from bnorder.files import replacing, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -246,7 +247,7 @@ def _checksum(tensors: "Sequence[torch.Tensor]") -> str:
 
 
 def save(dataset: Dataset, path: Path) -> None:
-    """Write the cache file at once or not at all."""
+    """Write the cache file and, beside it, the summary (.json) by which the workflow knows it."""
     import torch
 
     content = {
@@ -261,6 +262,16 @@ def save(dataset: Dataset, path: Path) -> None:
     }
     with replacing(path) as partial:
         torch.save(content, partial)
+    summary = {
+        "dataset": dataset.name,
+        "sha256": dataset.sha256,
+        "shape": list(dataset.shape),
+        "classes": list(dataset.classes),
+        "n_train": len(dataset.train_labels),
+        "n_test": len(dataset.test_labels),
+    }
+    text = json.dumps(summary, indent=1) + "\n"
+    write_atomically(path.with_suffix(".json"), text.encode())
 
 
 def load(path: Path) -> Dataset:

@@ -119,6 +119,7 @@ class Study:
     recipe: Recipe
     seeds_per_job: int
     arms_per_job: int
+    jobs_per_gpu: int
     thresholds: tuple[float, ...]
     data_dirs: tuple[str, ...]
     claims: str

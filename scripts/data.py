@@ -2,7 +2,6 @@
 
 import _bootstrap  # noqa: F401
 import argparse
-import json
 from pathlib import Path
 
 from bnorder.errors import exit_cleanly
@@ -16,20 +15,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder import data
-    from bnorder.records import write_text
 
     dataset = data.prepare(arguments.dataset, arguments.data_dir)
     data.save(dataset, arguments.out)
-    summary = {
-        "dataset": dataset.name,
-        "sha256": dataset.sha256,
-        "shape": list(dataset.shape),
-        "classes": list(dataset.classes),
-        "n_train": len(dataset.train_labels),
-        "n_test": len(dataset.test_labels),
-    }
-    write_text(arguments.out.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
-    print(f"{dataset.name}: {summary['n_train']} training and {summary['n_test']} test images")
+    n_train, n_test = len(dataset.train_labels), len(dataset.test_labels)
+    print(f"{dataset.name}: {n_train} training and {n_test} test images")
 
 
 exit_cleanly(main)

@@ -19,18 +19,19 @@ def main() -> None:
 
     from bnorder.devices import take_gpu
 
-    lease = take_gpu()  # before torch is imported
-    from bnorder import checkpoints, data, probing, records
     from bnorder.study import load_study, parse_override
 
     study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
+    lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
+    from bnorder import captured, checkpoints, data, records
+
     job = study.job(arguments.job)
     log = Log(job.name, len(job.runs))
     if lease:
         print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"
     lock = checkpoints.claim(folder, job.name, arguments.out)
-    trained = probing.train_job(study, job, data.load(arguments.data), log.progress, folder)
+    trained = captured.train_job(study, job, data.load(arguments.data), log.progress, folder)
     records.write_records(arguments.out, trained)
     checkpoints.forget(folder, job.name)
     lock.close()

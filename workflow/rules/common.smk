@@ -18,7 +18,9 @@ TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml"
 STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
 or_exit(lambda: check_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
-GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", min(1, len(cuda_devices()))))
+# Jobs that share a GPU cannot be counted in whole GPUs: each waits for its place by itself.
+ALONE = STUDY.jobs_per_gpu == 1
+GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", int(ALONE and bool(cuda_devices()))))
 
 SET_OVERRIDES = set_options(OVERRIDES)
 

@@ -1,0 +1,75 @@
+"""Train a whole study in one process, on one GPU or on the CPU, without Snakemake.
+
+The records are those of the workflow's jobs: a later `make report` takes them as its own. Killed,
+it goes on where it was when the same command is given again.
+"""
+
+import _bootstrap  # noqa: F401
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnorder.errors import UserError, exit_cleanly
+
+if TYPE_CHECKING:
+    from bnorder.study import Arm
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--study", required=True, help="such as article, or a study's file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--data-dir", action="append", default=[], help="searched for local files")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
+    parser.add_argument("--together", type=int, help="seeds in one network on a GPU (all)")
+    arguments = parser.parse_args()
+    if arguments.together is not None and arguments.together < 1:
+        raise UserError(f"--together is {arguments.together}; expected at least 1")
+
+    from bnorder.devices import take_gpu
+    from bnorder.locks import hold_study
+    from bnorder.study import parse_override
+    from bnorder.workflow import configured_study
+
+    overrides = dict(map(parse_override, arguments.overrides))
+    _, _, study = configured_study({"study": arguments.study} | overrides)
+    if arguments.data_dir:
+        study = replace(study, data_dirs=(*study.data_dirs, *arguments.data_dir))
+    lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
+    lock = hold_study(arguments.results / study.name)
+    from bnorder import whole_study
+
+    log = Log(len(study.runs()))
+    done = whole_study.train_study(study, arguments.results, log.progress, arguments.together)
+    lock.close()
+    where = f"GPU {lease.device}, leased" if lease else "the visible device"
+    print(f"{study.name}: {done} runs trained in {time.monotonic() - log.start:.1f} s on {where}")
+    print(f"next: make report STUDY={arguments.study}", flush=True)
+
+
+class Log:
+    """Progress on standard error: runs done, images a second, time left."""
+
+    def __init__(self, runs: int) -> None:
+        self.runs, self.start, self.printed = runs, time.monotonic(), 0.0
+
+    def progress(self, done: float, images_per_second: float, arm: "Arm") -> None:
+        now = time.monotonic()
+        if now - self.printed < 5 or done <= 0:
+            return
+        self.printed = now
+        left = (now - self.start) * (self.runs - done) / done
+        print(
+            f"{done:.1f} of {self.runs} runs, {arm.id}, {images_per_second:,.0f} images/s, "
+            f"at most {left // 60:.0f}:{left % 60:02.0f} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+exit_cleanly(main)

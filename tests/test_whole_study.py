@@ -1,0 +1,98 @@
+"""A study trained in one process, whose records the workflow takes as its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bnorder import captured, whole_study
+from bnorder.errors import UserError
+from bnorder.records import Record, collect
+from bnorder.study import Arm, Study, load_study
+
+SMALL = {"epochs": 1, "train_images": 64, "depths": [1], "width": 4, "arms_per_job": 2}
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def study(**changes: object) -> Study:
+    return load_study("studies/quick.yaml", SMALL | {"seeds": 3, "seeds_per_job": 2} | changes)
+
+
+def silent(done: float, images_per_second: float, arm: Arm) -> None:
+    pass
+
+
+def numbers(records: list[Record]) -> list[object]:
+    return [(r.run, r.config_hash, r.code_hash, r.data_sha256, r.curve) for r in records]
+
+
+def test_records_stand_where_the_workflow_s_jobs_put_theirs(tmp_path: Path) -> None:
+    ours = study()
+    trained = whole_study.train_study(ours, tmp_path, silent)
+    assert trained == len(ours.runs())
+    folder = tmp_path / ours.name / "records"
+    assert {path.stem for path in folder.iterdir()} == {job.name for job in ours.jobs()}
+    dataset = whole_study.cached_dataset("digits", tmp_path, ())
+    job = ours.jobs()[0]
+    alone = captured.train_job(ours, job, dataset)
+    found = {record.run.id: record for record in collect(ours, folder)}
+    assert numbers(alone) == numbers([found[run.id] for run in job.runs])
+    assert not list((tmp_path / ours.name / "checkpoints").iterdir())
+
+
+def test_only_what_is_missing_is_trained(tmp_path: Path) -> None:
+    whole_study.train_study(study(seeds=2), tmp_path, silent)
+    ours = study()
+    (tmp_path / study(seeds=2).name).rename(tmp_path / ours.name)
+    assert whole_study.train_study(ours, tmp_path, silent) == len(ours.arms())
+    assert whole_study.train_study(ours, tmp_path, silent) == 0
+
+
+def test_a_killed_study_keeps_the_arms_that_were_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, trained = study(arms_per_job=100), list[str]()
+    plain = captured.training.train
+
+    def dying(runs, *others):  # type: ignore[no-untyped-def]
+        if len({run.rsplit(".", 1)[0] for run in trained}) == 2 and dying.alive:
+            dying.alive = False
+            raise KeyboardInterrupt
+        trained.extend(run.id for run in runs)
+        return plain(runs, *others)
+
+    dying.alive = True  # type: ignore[attr-defined]
+    monkeypatch.setattr(captured.training, "train", dying)
+    with pytest.raises(KeyboardInterrupt):
+        whole_study.train_study(ours, tmp_path, silent)
+    assert not list((tmp_path / ours.name).glob("records/*")), "a job of all arms is not whole"
+    assert whole_study.train_study(ours, tmp_path, silent) == len(ours.runs())
+    first = [run.id for run in ours.runs() if run.arm == ours.arms()[0]]
+    assert [trained.count(run) for run in first] == [1, 1, 1], "a finished arm was trained twice"
+
+
+def test_a_damaged_record_is_named_and_nothing_is_trained(tmp_path: Path) -> None:
+    ours = study()
+    path = tmp_path / ours.name / "records" / f"{ours.jobs()[0].name}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("{\n")
+    with pytest.raises(UserError, match="a damaged record"):
+        whole_study.train_study(ours, tmp_path, silent)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_workflow_finds_nothing_left_to_train(
+    project: Path, environment: dict[str, str]
+) -> None:
+    """The command line, then a dry run of the workflow in the same folder."""
+    changes = [f"{key}={value}" for key, value in (SMALL | {"seeds": 1}).items()]
+    sets = [f"--set={change}" for change in changes]
+    train = [sys.executable, "scripts/train_study.py", "--study", "quick", *sets]
+    done = subprocess.run(train, cwd=project, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "runs trained in" in done.stdout
+    plan = [sys.executable, "-m", "snakemake", "--dry-run", "--config", "study=quick", *changes]
+    planned = subprocess.run(plan, cwd=project, env=environment, capture_output=True, text=True)
+    assert "collect" in planned.stdout + planned.stderr
+    assert "rule train:" not in planned.stdout + planned.stderr, planned.stdout[-2000:]
