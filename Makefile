@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report calibrate bench test check lock clean
+.PHONY: help setup report calibrate bench test check lock dictionary clean
 
 STUDY ?= quick
 CORES ?= all
@@ -80,6 +80,9 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv="$$(command -v uv)" || { echo "error: make lock needs uv; see docs.astral.sh/uv" >&2; exit 2; }; \
 	"$$uv" pip compile --universal --python-version 3.11 --generate-hashes --extra dev --upgrade \
 	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+
+dictionary: ## renew docs/data-dictionary.md from bnorder/dictionary.py
+	@$(call USE,); python scripts/dictionary.py
 
 clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it says what)
 	@remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \

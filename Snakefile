@@ -17,6 +17,9 @@ from bnorder.workflow import require_pdf_libraries
 min_version("9.20")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

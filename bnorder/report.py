@@ -78,14 +78,21 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
             ("svg", drawing.svg.encode()),
             ("png", drawing.png),
             ("csv", drawing.data.encode()),
+            ("rst", caption_rst(drawing).encode()),
         ):
             path = folder / f"{drawing.key}.{suffix}"
             write_atomically(path, content)
             files.append(path)
     for stale in sorted(set(folder.glob("*.*")) - set(files)):
-        if stale.suffix in {".svg", ".png", ".csv"}:
+        if stale.suffix in {".svg", ".png", ".csv", ".rst"}:
             stale.unlink()
     return files
+
+
+def caption_rst(drawing: Drawing) -> str:
+    """A figure's title and caption in reStructuredText, for `snakemake --report`."""
+    title, caption = (re.sub(r"([\\*_`|])", r"\\\1", t) for t in (drawing.title, drawing.caption))
+    return f"**{title}**\n\n{caption}\n\nData: {drawing.key}.csv beside it, {drawing.rows} rows.\n"
 
 
 def document(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bnorder import dictionary
 from bnorder.errors import UserError
 from bnorder.study import Study
 
@@ -102,21 +103,6 @@ class Results:
         return sorted(self.claims, key=lambda v: families.index(v["family"]))
 
 
-ANALYSIS_TABLES = (
-    "arms",
-    "bands",
-    "paired",
-    "pairwise",
-    "survival",
-    "survival_summary",
-    "logrank",
-    "class_cut",
-    "class_cut_shares",
-    "correlation",
-    "by_variant",
-)
-
-
 def load_results(study: Study, study_file: Path, tables: Path, analysis: Path) -> Results:
     """Read a study's tables and analysis.
 
@@ -128,9 +114,9 @@ def load_results(study: Study, study_file: Path, tables: Path, analysis: Path) -
     verdicts = _traced(_json(analysis / "verdicts.json"), "analysis/verdicts.json#")
     model = _json(analysis / "mixed_model.json", required=False)
     found = {
-        name: _parquet(analysis / f"{name}.parquet", f"analysis/{name}.parquet")
-        for name in ANALYSIS_TABLES
-        if (analysis / f"{name}.parquet").exists()
+        table.name: _parquet(analysis / f"{table.name}.parquet", f"{table.path}.parquet")
+        for table in dictionary.tables("analysis")
+        if (analysis / f"{table.name}.parquet").exists()
     }
     return Results(
         study=study,

@@ -109,6 +109,12 @@ def setting(config: Mapping[str, Any], name: str, default: int = 0) -> int:
     return int(value)
 
 
+def figure_labels(wildcards: Any, output: Any) -> dict[str, str]:
+    """How a figure is called in Snakemake's own report: by its title."""
+    caption = Path(output.figures, f"{wildcards.figure}.rst").read_text(encoding="utf-8")
+    return {"Figure": caption.splitlines()[0].strip("*").replace("\\", "")}
+
+
 def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
     """`value`, or what its text means where the schema wants a number, a list or a mapping."""
     kind = schema.get("type")

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ TINY = {
     "recipe": {"epochs": 1, "train_images": 256, "width": 4},
     "thresholds": [20, 90],
 }
+
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def make(run: Runner) -> Runner:
 @pytest.fixture(scope="module")
 def plan(run: Runner) -> Runner:
     """A dry run of plain Snakemake: what would run now?"""
-    snakemake = (sys.executable, "-m", "snakemake", "--dry-run", "--config")
-    return lambda study="tiny", *words: run(*snakemake, f"study={study}", *words)
+    dry = (*SNAKEMAKE, "--dry-run", "--config")
+    return lambda study="tiny", *words: run(*dry, f"study={study}", *words)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +164,33 @@ def test_study_leaves_its_effective_study_records_logs_and_benchmarks(
     lines = [line for p in (results / "records").glob("*") for line in p.read_text().splitlines()]
     assert len(lines) == 8  # 2 orderings, 2 depths, 2 seeds
     assert json.loads((results / "tables/missing.json").read_text())["present"] == 8
+
+
+def test_snakemakes_own_report_has_a_caption_and_a_category_for_every_figure_and_table(
+    first: Done, project: Path, run: Runner
+) -> None:
+    made = run(*SNAKEMAKE, "--config", "study=tiny", "--report", "snakemake-report.zip")
+    assert made.status == 0, made.text
+    with zipfile.ZipFile(project / "snakemake-report.zip") as archive:
+        page = archive.read("snakemake-report/report.html").decode()
+    results, categories = (
+        json.JSONDecoder().raw_decode(page.rpartition(f"var {name} = ")[2])[0]
+        for name in ("results", "categories")
+    )
+    study = project / "results/tiny"
+    figures = {p.name for p in (study / "report/figures").glob("*.svg")}
+    tables = {p.name for p in study.glob("*/*.csv")}
+    shown = {
+        kind: {Path(file).name for files in kinds.values() for file in files}
+        for kind, kinds in categories.items()
+    }
+    assert shown == {"Report": {"report.html", "report.pdf"}, "Figures": figures, "Tables": tables}
+    for path, result in results.items():
+        assert len(result["caption"]) > 60, path
+        assert result["labels"], path
+    accuracy = results["results/tiny/report/figures/accuracy.svg"]
+    assert accuracy["labels"] == {"Figure": "Final test accuracy of every run"}
+    assert "The highest mean is" in accuracy["caption"]
 
 
 # What runs again, and what does not

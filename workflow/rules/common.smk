@@ -1,12 +1,14 @@
 # The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
 # torch, no network, nothing read but the study, the claims and the library's source.
 from bnorder.devices import cuda_devices
+from bnorder.dictionary import tables
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.summary import summary
 from bnorder.workflow import (
     check_claims,
     configured_study,
+    figure_labels,
     full_disk,
     or_exit,
     set_options,
@@ -25,6 +27,18 @@ GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", int(ALONE and bool(cuda_de
 SET_OVERRIDES = set_options(OVERRIDES)
 
 RESULTS = f"results/{STUDY.name}"
+
+
+def reported_table(table):
+    """A table's .csv as an output that Snakemake's report shows."""
+    return report(
+        f"{RESULTS}/{table.path}.csv",
+        caption=f"../report/tables/{table.name}.rst",
+        category="Tables",
+        labels={"Table": table.name, "One row": table.row},
+    )
+
+
 DATASETS = {dataset_slug(dataset): dataset for dataset in STUDY.datasets}
 JOBS = {job.name: job for job in STUDY.jobs()}
 JOB_PRIORITIES = {name: len(JOBS) - place for place, name in enumerate(JOBS)}
@@ -34,22 +48,10 @@ RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
 DATA_SOURCE = source_hash([Path("bnorder/data.py")])
 TEMPLATES = sorted(str(p) for p in Path("report").rglob("*") if p.suffix in TEMPLATE_SUFFIXES)
+# As .csv they stand in Snakemake's own report (`snakemake --report report.zip`), with captions.
 ANALYSIS_TABLES = [
-    f"{RESULTS}/analysis/{table}.{suffix}"
-    for table in (
-        "arms",
-        "bands",
-        "by_variant",
-        "class_cut",
-        "class_cut_shares",
-        "correlation",
-        "logrank",
-        "paired",
-        "pairwise",
-        "survival",
-        "survival_summary",
-    )
-    for suffix in ("csv", "parquet")
+    *(reported_table(table) for table in tables("analysis")),
+    *(f"{RESULTS}/{table.path}.parquet" for table in tables("analysis")),
 ]
 REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
 

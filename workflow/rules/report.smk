@@ -10,8 +10,20 @@ rule report:
         analysis=rules.analyse.output.tables,
         templates=TEMPLATES,
     output:
-        html=REPORTS[0],
-        pdf=REPORTS[1],
+        html=report(
+            REPORTS[0], caption="../report/report.rst", category="Report", labels={"As": "HTML"}
+        ),
+        pdf=report(
+            REPORTS[1], caption="../report/report.rst", category="Report", labels={"As": "PDF"}
+        ),
+        # Which figures there are depends on the results.
+        figures=report(
+            directory(f"{RESULTS}/report/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels=figure_labels,
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:

@@ -48,6 +48,7 @@ rule collect:
         runs=f"{RESULTS}/tables/runs.parquet",
         curves=f"{RESULTS}/tables/curves.parquet",
         missing=f"{RESULTS}/tables/missing.json",
+        shown=[reported_table(table) for table in tables("tables") if table.name != "probes"],
     log:
         f"{RESULTS}/logs/collect.log",
     benchmark:
