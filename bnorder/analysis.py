@@ -11,6 +11,14 @@ import pandas as pd
 
 from bnorder.claims import VERDICTS, Claims, Estimate, Verdict, load_claims
 from bnorder.contrasts import Grid, RunTable, check_meaning
+from bnorder.derived import (
+    RECOMPUTED,
+    choices,
+    chosen_runs,
+    extended,
+    no_choices,
+    recomputed_runs,
+)
 from bnorder.errors import UserError
 from bnorder.estimates import smallest_p
 from bnorder.files import replacing, write_atomically
@@ -32,12 +40,19 @@ class Inputs:
     grid: Grid
     missing: tuple[str, ...]
     claims: Claims
+    table: RunTable  # of the runs and of the variants made from them
+    choices: pd.DataFrame  # of a study that has a selection
 
 
 def load_inputs(
-    runs: str | Path, claims: str | Path | None = None, study: str | Path | None = None
+    runs: str | Path,
+    claims: str | Path | None = None,
+    study: str | Path | None = None,
+    selection: str | Path | None = None,
 ) -> Inputs:
     """Read runs, claims and study; without a study the runs themselves are the grid.
+
+    selection: the runs on which the study's selection is made.
 
     Raises UserError for whatever in them cannot be what was meant.
     """
@@ -54,9 +69,26 @@ def load_inputs(
         missing = tuple(r.id for r in plan.runs() if (*_cell(r.arm), r.seed) not in have)
     else:
         grid = Grid.of_runs(table)
-    check_meaning(read.claims, read.path, grid)
     name, title = (plan.name, plan.title) if plan else (Path(runs).stem, "")
-    return Inputs(name, title, table, grid, missing, read)
+    made = no_choices()
+    derived = []
+    if plan and plan.selection:
+        made = choices(_selection_runs(selection, plan.name), plan.selection, grid)
+        derived.append((plan.selection.name, chosen_runs(table, made)))
+    recomputed = recomputed_runs(table)
+    if not recomputed.empty:
+        derived.append((RECOMPUTED, recomputed))
+    arms = RunTable(*extended(table, grid, derived))
+    check_meaning(read.claims, read.path, arms.grid)
+    return Inputs(name, title, table, grid, missing, read, arms, made)
+
+
+def _selection_runs(path: str | Path | None, study: str) -> pd.DataFrame:
+    """The runs of a selection; none where not one of them has been trained."""
+    if path is None:
+        raise UserError(f"--selection is missing; {study} makes a selection: name its runs")
+    frame = pd.read_parquet(path)
+    return frame if frame.empty else read_runs(path)
 
 
 _KEYS = ("dataset", "ordering", "activation", "depth", "variant", "seed")
@@ -81,7 +113,7 @@ def analyse(
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    table = RunTable(inputs.runs, inputs.grid)
+    table = inputs.table
     seeds, claims = len(inputs.grid.seeds), inputs.claims.claims
     say(f"{len(inputs.runs)} runs, {seeds} seeds, {len(claims)} claims")
     verdicts = judge(claims, table, resamples)
@@ -92,10 +124,12 @@ def analyse(
     if curves:
         write_table(bands(read_curves(curves)), folder / "bands")
     if explore:
+        from bnorder import otherwise
         from bnorder.mixed import mixed_model
         from bnorder.survival import survival_tables
 
         tables = explore_tables(inputs.runs, table, claims) | survival_tables(inputs.runs)
+        tables |= otherwise.tables(table, tables["by_variant"]) | {"choices": inputs.choices}
         for name, frame in tables.items():
             write_table(frame, folder / name)
         write_json(asdict(mixed_model(inputs.runs)), folder / "mixed_model.json")

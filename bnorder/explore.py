@@ -231,7 +231,7 @@ def class_cut(table: RunTable) -> tuple[pd.DataFrame, pd.DataFrame]:
     contrasts: list[Floats] = []
     orders = crossed_orders(table.grid.ordering)
     for where, x in _all_slices(table, orders):
-        for effect, words, d in _effects(x, orders):
+        for effect, words, d in effects_of(x, orders):
             effects.append((*where, effect, words))
             contrasts.append(d)
         shares += [(*where, *row) for row in _shares(x, orders)]
@@ -261,7 +261,7 @@ def _all_slices(table: RunTable, orders: "Orders") -> Iterator[tuple[Where, Floa
         return
     for dataset, variant in itertools.product(table.grid.dataset, table.grid.variant):
         for measure in MEASURES:
-            cells = _cells(table, orders, dataset, variant, measure)
+            cells = cells_of(table, orders, dataset, variant, measure)
             if cells is None:
                 continue
             for activation, depth, x in _slices(cells, table):
@@ -281,7 +281,7 @@ def crossed_orders(orderings: Sequence[str]) -> Orders:
     return {(c, cut): found[c, cut] for c in CLASSES for cut in cuts}
 
 
-def _cells(
+def cells_of(
     table: RunTable, orders: Orders, dataset: str, variant: str, measure: str
 ) -> Floats | None:
     """(orders, activations, depths, seeds), NaN where missing."""
@@ -316,7 +316,7 @@ def _slices(cells: Floats, table: RunTable) -> Iterator[tuple[str, str, Floats]]
                 yield activation, str(depth), cells[:, j, k]
 
 
-def _effects(x: Floats, orders: Orders) -> list[tuple[str, str, Floats]]:
+def effects_of(x: Floats, orders: Orders) -> list[tuple[str, str, Floats]]:
     """x: (orders, seeds). Each effect as a contrast within seeds, (seeds,)."""
     names = list(orders)
     cuts = list(dict.fromkeys(cut for _, cut in names))

@@ -125,6 +125,20 @@ ENGLISH = Language(
         "caveat_unstable": "When the seeds are drawn anew, the verdict on {ids} comes out in fewer "
         "than four of five draws.",
         "caveat_note": "{date}, {claim}: {text}",
+        # Would it hold otherwise.
+        "ladder.base": "the study's own recipe",
+        "ladder.recomputed": "recomputed BN statistics",
+        "ladder.chosen": "chosen for each order ({name})",
+        "ladder.title": "Class and cut under each control",
+        "ladder.axis": "difference in test accuracy (percentage points)",
+        "ladder.moved": "After Holm these differ from the study's own recipe: {named}.",
+        "ladder.more": ", and others",
+        "ladder.still": "After Holm no effect differs from that under the study's own recipe.",
+        "ladder.reading": "Mark: mean over seeds, averaged over activations and depths; line: "
+        "95 % t-interval. Diamond and shaded band: the study's own recipe; filled circle: differs "
+        "from it within seeds, with Holm over the controls; open circle: does not. Exploration: "
+        "no verdict rests on it.",
+        "ladder.alt": "A row for each control, a panel for each effect. {numbers}.",
         "and": " and ",
         "comma": ", ",
         "semicolon": "; ",

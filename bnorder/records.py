@@ -377,17 +377,27 @@ def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
     """Write runs, curves and (where there are any) probes, and which runs are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"runs": runs_table(study, records), "curves": curves_table(records)}
-    for suffix in (".parquet", ".csv"):
-        (folder / f"probes{suffix}").unlink(missing_ok=True)
-    if any(record.probes for record in records):
+    if study.probes:
         tables["probes"] = probes_table(records)
+    for name in ("probes", "selection"):  # of what the study was before
+        for suffix in (".parquet", ".csv"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
     for name, table in tables.items():
-        for suffix, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
-            with replacing(folder / f"{name}{suffix}") as partial:
-                write(partial, index=False)
+        _write_table(table, folder / name)
     missing = missing_runs(study, records)
     summary = {"expected": len(study.runs()), "present": len(records), "missing": missing}
     write_text(folder / "missing.json", json.dumps(summary, indent=1) + "\n")
+
+
+def write_selection(study: Study, records: Sequence[Record], folder: Path) -> None:
+    """Write the runs on which a study's selection is made, counted on the held-out images."""
+    _write_table(runs_table(study, records), folder / "selection")
+
+
+def _write_table(table: "pd.DataFrame", stem: Path) -> None:
+    for suffix, write in ((".parquet", table.to_parquet), (".csv", table.to_csv)):
+        with replacing(stem.with_suffix(suffix)) as partial:
+            write(partial, index=False)
 
 
 def missing_runs(study: Study, records: Sequence[Record]) -> list[str]:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -105,6 +105,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """A choice among variants, made for each order on images held out, with seeds of its own."""
+
+    name: str
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    validation_images: int
+
+
+@dataclass(frozen=True)
 class Study:
     """A grid, a recipe and the claims it can speak to."""
 
@@ -124,6 +134,7 @@ class Study:
     data_dirs: tuple[str, ...]
     claims: str
     probes: bool
+    selection: Selection | None
 
     def arms(self) -> list[Arm]:
         axes = (self.datasets, self.orderings, self.activations, self.depths, self.variants)
@@ -148,6 +159,31 @@ class Study:
             arms, step = list(same), self.arms_per_job
             groups += [tuple(arms[i : i + step]) for i in range(0, len(arms), step)]
         return groups
+
+    def parts(self) -> "list[Study]":
+        """This study, and the runs on which its selection is made, if it has one."""
+        return [self, *([self.selecting] if self.selecting else [])]
+
+    @cached_property
+    def selecting(self) -> "Study | None":
+        """The runs that a selection is made on, as a study: fewer variants, other seeds, and the
+        held-out images in the test set's place. It has no probes."""
+        choice = self.selection
+        if choice is None:
+            return None
+        return replace(
+            self,
+            seeds=choice.seeds,
+            variants={name: self.variants[name] for name in choice.variants},
+            recipe=replace(self.recipe, validation_images=choice.validation_images),
+            probes=False,
+            selection=None,
+        )
+
+    def part_with(self, name: str) -> "Study":
+        """The one of `parts` that has a job of this name; this study where none has."""
+        found = (part for part in self.parts() if any(job.name == name for job in part.jobs()))
+        return next(found, self)
 
     def job(self, name: str) -> Job:
         for job in self.jobs():
@@ -208,7 +244,8 @@ def study_schema() -> dict[str, Any]:
 def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A study with some keys replaced, named after them: `article` + seeds=3 = `article+seeds=3`.
 
-    A recipe key may be given bare (`epochs`) or as `recipe: {epochs: 1}`.
+    A recipe key may be given bare (`epochs`) or as `recipe: {epochs: 1}`; of a selection, too, a
+    mapping replaces the keys that it has.
     """
     study_keys = study_schema()["properties"]
     result = dict(raw)
@@ -218,6 +255,8 @@ def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             raise UserError("name: a study's name cannot be overridden; copy its file instead")
         if key == "recipe" and isinstance(value, Mapping):
             recipe |= value
+        elif key == "selection" and isinstance(value, Mapping):
+            result[key] = {**(raw.get(key) or {}), **value}
         elif key in study_keys["recipe"]["properties"]:
             recipe[key] = value
         else:
@@ -281,6 +320,7 @@ def _build(raw: Mapping[str, Any], path: str | Path) -> Study:
     values["seeds"] = seeds
     values["recipe"] = Recipe(**raw["recipe"])
     values["variants"] = _variants(raw, path)
+    values["selection"] = _selection(raw, values["variants"], seeds, path)
     values["thresholds"] = tuple(sorted({float(t) for t in raw["thresholds"]}))
     study = Study(**values)
     for axis in ("datasets", "orderings", "activations", "depths", "seeds"):
@@ -302,6 +342,48 @@ def _variants(raw: Mapping[str, Any], path: str | Path) -> dict[str, dict[str, A
         except UserError as error:
             raise UserError(f"{error} (in variants.{name})") from None
     return variants
+
+
+def _selection(
+    raw: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    path: str | Path,
+) -> Selection | None:
+    """The study's selection; raises UserError where it would judge on what it has chosen by."""
+    given = raw["selection"]
+    if given is None:
+        return None
+    where = f"{path}: selection"
+    for axis in ("variants", "seeds"):
+        _refuse_repeats(f"selection.{axis}", given[axis], path)
+    if given["name"] in variants:
+        raise UserError(f"{where}.name is {given['name']!r}, a variant already; expected a new one")
+    for name in given["variants"]:
+        if name not in variants:
+            there = ", ".join(variants)
+            raise UserError(f"{where}.variants has {name!r}; expected variants of it: {there}")
+        if "validation_images" in variants[name]:
+            raise UserError(
+                f"{where}.variants has {name!r}, which overrides validation_images; expected a "
+                "variant that leaves them to the selection"
+            )
+    both = sorted(set(given["seeds"]) & set(seeds))
+    if both:
+        raise UserError(
+            f"{where}.seeds has {both[0]}, a seed that is judged; expected seeds of its own"
+        )
+    if raw["recipe"]["validation_images"]:
+        raise UserError(
+            f"{where}: recipe.validation_images is {raw['recipe']['validation_images']}; expected "
+            "0, so that what was chosen is judged on the test set"
+        )
+    return Selection(
+        given["name"],
+        tuple(given["variants"]),
+        tuple(given["seeds"]),
+        given["validation_images"],
+    )
 
 
 def _refuse_repeats(axis: str, values: Iterable[object], path: str | Path) -> None:

@@ -125,7 +125,7 @@ def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
         items = value.strip("[] ").split(",") if isinstance(value, str) else value
         items = items if isinstance(items, list) else [items]
         return [_typed(item, schema["items"]) for item in items if item != ""]
-    if kind == "object" and isinstance(value, (str, dict)):
+    if kind in ("object", ["object", "null"]) and isinstance(value, (str, dict)):
         return _typed_mapping(value, schema)
     if kind == "string" and isinstance(value, (int, float)):
         return str(value)

@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--runs", required=True, type=Path, help="table of runs, .csv or .parquet")
     parser.add_argument("--claims", type=Path, help="claims file (default: the study's)")
     parser.add_argument("--study", type=Path, help="study file; without it the runs are the grid")
+    parser.add_argument("--selection", type=Path, help="the runs on which its selection is made")
     parser.add_argument("--curves", type=Path, help="learning curves, for their bands (optional)")
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default: analysis, beside the runs)"
@@ -27,7 +28,7 @@ def main() -> None:
 
     from bnorder.analysis import analyse, load_inputs
 
-    inputs = load_inputs(args.runs, args.claims, args.study)
+    inputs = load_inputs(args.runs, args.claims, args.study, args.selection)
     out = args.out or args.runs.parent / "analysis"
     verdicts = analyse(
         inputs,

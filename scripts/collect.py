@@ -19,17 +19,25 @@ def main() -> None:
     from bnorder.study import load_study
 
     study = load_study(arguments.study)
-    found = records.collect(study, arguments.records)
-    missing = records.missing_runs(study, found)
-    if missing and not (arguments.allow_missing and found):
+    parts = study.parts()
+    found = [records.collect(part, arguments.records) for part in parts]
+    missing = [
+        run
+        for part, there in zip(parts, found, strict=True)
+        for run in records.missing_runs(part, there)
+    ]
+    if missing and not (arguments.allow_missing and found[0]):
         for run in missing:
             print(f"missing: {run}")
         raise UserError(
-            f"{study.name}: {len(missing)} of {len(study.runs())} runs have no record, such as "
-            f"{missing[0]}; train them, or report what is there with ALLOW_MISSING=1"
+            f"{study.name}: {len(missing)} of {sum(len(part.runs()) for part in parts)} runs have "
+            f"no record, such as {missing[0]}; train them, or report what is there with "
+            "ALLOW_MISSING=1"
         )
-    records.write_tables(study, found, arguments.out)
-    print(f"{study.name}: {len(found)} runs collected, {len(missing)} missing")
+    records.write_tables(study, found[0], arguments.out)
+    for part, there in zip(parts[1:], found[1:], strict=True):
+        records.write_selection(part, there, arguments.out)
+    print(f"{study.name}: {sum(map(len, found))} runs collected, {len(missing)} missing")
 
 
 exit_cleanly(main)

@@ -25,6 +25,7 @@ def main() -> None:
     lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
     from bnorder import captured, checkpoints, data, records
 
+    study = study.part_with(arguments.job)
     job = study.job(arguments.job)
     log = Log(job.name, len(job.runs))
     if lease:

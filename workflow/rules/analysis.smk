@@ -4,6 +4,7 @@ rule analyse:
         study=rules.study.output.study,
         runs=rules.collect.output.runs,
         curves=rules.collect.output.curves,
+        selection=rules.collect.output.selection,
         claims=STUDY.claims,
     output:
         verdicts=f"{RESULTS}/analysis/verdicts.json",
@@ -21,7 +22,8 @@ rule analyse:
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.verdicts).parent),
+        selection=lambda wildcards, input: [f"--selection={file}" for file in input.selection],
     shell:
         "python scripts/analyse.py --study {input.study:q} --runs {input.runs:q} "
-        "--curves {input.curves:q} --claims {input.claims:q} --out {params.folder:q} "
+        "--curves {input.curves:q} {params.selection:q} --claims {input.claims:q} --out {params.folder:q} "
         "> {log:q} 2>&1"

@@ -40,7 +40,9 @@ def reported_table(table):
 
 
 DATASETS = {dataset_slug(dataset): dataset for dataset in STUDY.datasets}
-JOBS = {job.name: job for job in STUDY.jobs()}
+# The study's own jobs, and those on which it makes a selection.
+PARTS = {job.name: part for part in STUDY.parts() for job in part.jobs()}
+JOBS = {job.name: job for part in STUDY.parts() for job in part.jobs()}
 JOB_PRIORITIES = {name: len(JOBS) - place for place, name in enumerate(JOBS)}
 RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 # Digests of source without its comments: a rule re-runs when the code behind it changes. What
@@ -48,6 +50,7 @@ RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
 DATA_SOURCE = source_hash([Path("bnorder/data.py")])
 TEMPLATES = sorted(str(p) for p in Path("report").rglob("*") if p.suffix in TEMPLATE_SUFFIXES)
+COLLECTED = ["runs", "curves", *["selection"] * bool(STUDY.selection), *["probes"] * STUDY.probes]
 # As .csv they stand in Snakemake's own report (`snakemake --report report.zip`), with captions.
 ANALYSIS_TABLES = [
     *(reported_table(table) for table in tables("analysis")),

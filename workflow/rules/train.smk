@@ -28,8 +28,8 @@ rule train:
         runtime=lambda wildcards, attempt: 240 * attempt,
         gpu=GPUS_PER_JOB,
     params:
-        config=lambda wildcards: STUDY.job_hash(JOBS[wildcards.job]),
-        code=code_hash(STUDY.probes),
+        config=lambda wildcards: PARTS[wildcards.job].job_hash(JOBS[wildcards.job]),
+        code=lambda wildcards: code_hash(PARTS[wildcards.job].probes),
         overrides=SET_OVERRIDES,
     # glibc hands every large tensor back to the kernel otherwise, and page faults then cost more
     # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts.
@@ -48,7 +48,9 @@ rule collect:
         runs=f"{RESULTS}/tables/runs.parquet",
         curves=f"{RESULTS}/tables/curves.parquet",
         missing=f"{RESULTS}/tables/missing.json",
-        shown=[reported_table(table) for table in tables("tables") if table.name != "probes"],
+        selection=f"{RESULTS}/tables/selection.parquet" if STUDY.selection else [],
+        probes=f"{RESULTS}/tables/probes.parquet" if STUDY.probes else [],
+        shown=[reported_table(table) for table in tables("tables") if table.name in COLLECTED],
     log:
         f"{RESULTS}/logs/collect.log",
     benchmark:
