@@ -248,6 +248,16 @@ TABLES = (
         f"{_RUN} step layer layer_name probe value",
     ),
     _table(
+        "tables/selection",
+        "a run on which a selection is made",
+        "As runs, of the selection's seeds and counted on the held-out images; only where the "
+        "study has a selection.",
+        f"{_RUN} status diverged_step n_train {_TEST} test_error_area steps parameters "
+        "steps_to_{threshold} wall_seconds train_seconds evaluate_seconds images_per_second "
+        "replicas probe_seconds python torch system device threads "
+        "config_hash code_hash data_sha256",
+    ),
+    _table(
         "analysis/paired",
         "a claim's part and a seed",
         "The contrasts that the verdicts rest on: one number a seed.",
@@ -324,6 +334,46 @@ TABLES = (
         "variant claim part verdict p",
         _own("part", "name of the claim's part; empty where it has one", kind="text"),
         *_estimate(f"the contrast within the seed, {_OF_MEASURE}"),
+    ),
+    _table(
+        "analysis/choices",
+        "an ordering and a variant among which it chooses",
+        "Accuracy on held-out images, and which variant each ordering takes by it.",
+        "dataset ordering variant runs",
+        _own("selection", "name of the variant that the choice makes", kind="text"),
+        _own("runs", "runs that decide", kind="whole"),
+        _own("mean", "mean accuracy on the held-out images", "pp"),
+        _own("chosen", "whether the ordering takes it: True or False", kind="text"),
+    ),
+    _table(
+        "analysis/controls",
+        "an effect under a variant",
+        "Exploration: effects of class and of cut on test accuracy under each variant, averaged "
+        "over activations and depths, and how they differ from those under base.",
+        "dataset variant effect contrast n p",
+        _own("n", "seeds that count; 0 where a run is missing", kind="whole"),
+        *_estimate("the contrast within the seed", "pp"),
+        _own("change", "mean over seeds of the contrast − that under base", "pp"),
+        _own("change_low", "lower end of its 95 % t-interval", "pp"),
+        _own("change_high", "upper end of its 95 % t-interval", "pp"),
+        _own("change_p", "its two-sided sign-flip p-value, not adjusted"),
+        _own("change_p_holm", "that after Holm's method over the variants"),
+    ),
+    _table(
+        "analysis/controls_verdicts",
+        "a claim and a variant",
+        "Exploration: whether a claim that base can test has another verdict under the variant.",
+        "claim variant verdict",
+        _own("base_verdict", "the claim's verdict under base", kind="text"),
+        _own("changed", "whether the two differ: True or False", kind="text"),
+    ),
+    _table(
+        "analysis/controls_summary",
+        "a variant",
+        "Exploration: how many verdicts change under each variant.",
+        "variant",
+        _own("tested", "claims that base and the variant can test", kind="whole"),
+        _own("changed", "those whose verdict differs", kind="whole"),
     ),
     _table(
         "analysis/survival",

@@ -11,7 +11,7 @@ from test_records import record
 
 from bnorder import dictionary
 from bnorder.dictionary import TABLES, Column, Table
-from bnorder.records import Probe, write_tables
+from bnorder.records import Probe, write_selection, write_tables
 from bnorder.study import load_study
 
 
@@ -22,15 +22,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = {"activations": ["relu"], "depths": [2], "seeds": 3, "thresholds": [90]}
     make_study(folder / "variants", WIDE | short, effect=0.0)
     make_study(folder, FULL | short, diverge=1)
-    (folder / "analysis" / "by_variant.csv").unlink()
-    for suffix in ("csv", "parquet"):  # a table without rows has no kinds
-        table = folder / "variants" / "analysis" / f"by_variant.{suffix}"
-        table.replace(folder / "analysis" / table.name)
+    for name in ("by_variant", "controls_verdicts", "controls_summary"):
+        for suffix in ("csv", "parquet"):  # a table without rows has no kinds
+            table = folder / "variants" / "analysis" / f"{name}.{suffix}"
+            table.replace(folder / "analysis" / table.name)
     study = load_study(folder / "study.yaml")
     probed = load_study(folder / "study.yaml", {"probes": True})
     probe = Probe(0, 0, "network", "gradient_slope", 0.1)
     made = [replace(record(study, run), probes=(probe,)) for run in study.runs()]
     write_tables(probed, made, folder / "tables")
+    write_selection(study, [record(study, run) for run in study.runs()], folder / "tables")
     return folder
 
 

@@ -259,9 +259,9 @@ def test_the_analysis_judges_the_choice_as_one_more_variant(tmp_path: Path) -> N
     analyse(inputs, tmp_path / "out", resamples=0)
     tables = {
         name: pd.read_csv(tmp_path / "out" / f"{name}.csv")
-        for name in ("controls", "by_variant", "selection", "arms")
+        for name in ("controls", "by_variant", "choices", "arms")
     }
-    assert tables["selection"].query("chosen")["variant"].tolist() == ["fast"] * 4
+    assert tables["choices"].query("chosen")["variant"].tolist() == ["fast"] * 4
     ladder = tables["controls"].set_index(["variant", "contrast"])["mean"]
     chosen, fast = ladder["best_rate"], ladder["fast"]
     assert chosen.tolist() == pytest.approx(fast.tolist())
