@@ -172,12 +172,14 @@ def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
     return step
 
 
-def tutorial_step(arm: Any, recipe: Any, dataset: Any, workers: int) -> Callable[[], None]:
+def tutorial_step(
+    arm: Any, recipe: Any, dataset: Any, workers: int, device: Any = "cpu"
+) -> Callable[[], None]:
     """The loop of a tutorial on the same layers, pooling behind the block as one would write it."""
     import torch
     from torch import nn
 
-    model = tutorial_model(arm, recipe)
+    model = tutorial_model(arm, recipe, dataset.shape[1]).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     criterion = nn.CrossEntropyLoss()
     batches = endless(loader(dataset, workers))
@@ -185,7 +187,7 @@ def tutorial_step(arm: Any, recipe: Any, dataset: Any, workers: int) -> Callable
 
     def step() -> None:
         nonlocal running_loss
-        images, labels = next(batches)
+        images, labels = (part.to(device) for part in next(batches))
         optimiser.zero_grad()
         loss = criterion(model(images), labels)
         loss.backward()
@@ -195,7 +197,7 @@ def tutorial_step(arm: Any, recipe: Any, dataset: Any, workers: int) -> Callable
     return step
 
 
-def tutorial_model(arm: Any, recipe: Any) -> Any:
+def tutorial_model(arm: Any, recipe: Any, side: int) -> Any:
     from torch import nn
 
     activation = {"relu": nn.ReLU, "elu": nn.ELU}[arm.activation]
@@ -212,7 +214,8 @@ def tutorial_model(arm: Any, recipe: Any) -> Any:
                 layers.append(activation())
         if block < recipe.downsample_blocks:
             layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * 7 * 7, 10))
+            side //= 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side * side, 10))
 
 
 def loader(dataset: Any, workers: int) -> Any:

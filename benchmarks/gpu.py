@@ -1,0 +1,364 @@
+"""Everything that this project wants to know of a GPU, checked and timed in one call.
+
+Needs torch and the library's few dependencies, not Snakemake. Writes into --out:
+checks.csv     packed and captured training against the plain one and against the CPU, how far TF32
+               and bf16 move the results, each with its largest difference;
+training.csv   images a second of the captured path, the plain path and a tutorial's loop, for each
+               order, depth 2 and 5, ReLU and ELU, with the bandwidth and arithmetic it comes to;
+replicas.csv   ways to convolve packed replicas, and whether each is exact;
+article.csv    wall seconds of the whole article study in one process.
+Without a GPU, --rehearse runs the same code on the CPU with tiny numbers, and on any data set.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import torch.nn.functional as F
+from training import tutorial_step
+
+from bnorder import captured, data, training, whole_study
+from bnorder.network import Network
+from bnorder.study import Arm, Recipe, Run, load_study
+
+# Ceilings from the makers' data sheets: bytes and float32 operations a second (no tensor cores).
+CEILINGS = {"H100": (3.35e12, 67e12), "H200": (4.8e12, 67e12), "A100": (2.04e12, 19.5e12)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
+    parser.add_argument("--data", type=Path, default=Path("results/data/mnist.pt"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS))
+    parser.add_argument("--rehearse", action="store_true", help="tiny numbers, also on a CPU")
+    arguments = parser.parse_args()
+    device = training.pick_device()
+    if device.type != "cuda" and not arguments.rehearse:
+        raise SystemExit("no GPU is visible; with --rehearse the same code runs on the CPU")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(device, data.load(arguments.data), arguments.rounds, arguments.rehearse)
+    for name in arguments.only:
+        start = time.monotonic()
+        rows = [row | bench.machine for row in PARTS[name](bench)]
+        write(arguments.out / f"{name}.csv", rows)
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    import csv
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(rows)
+
+
+class Bench:
+    """What all parts share: device, data, recipe, how many steps and rounds."""
+
+    def __init__(
+        self, device: torch.device, dataset: data.Dataset, rounds: int, rehearse: bool
+    ) -> None:
+        self.device, self.dataset, self.rounds = device, dataset, rounds
+        changes: dict[str, Any] = {}
+        if rehearse:
+            changes = {"datasets": [dataset.name], "seeds": 2, "orderings": ["conv-bn-act"]}
+            changes |= {"activations": ["relu"], "depths": [2], "train_images": 256, "epochs": 1}
+        self.study = load_study("studies/article.yaml", changes)
+        self.recipe, self.seeds = self.study.recipe, self.study.seeds
+        self.steps = 2 if rehearse else 100
+        self.machine = vars(training.provenance(device))
+        training.set_exactness(self.recipe)
+
+    def arms(self) -> list[Arm]:
+        """One arm of each order, ReLU or ELU, at each depth."""
+        return [arm for arm in self.study.arms() if arm.activation in ("relu", "elu")]
+
+    def deep_arms(self) -> list[Arm]:
+        depth = max(self.study.depths)
+        return [arm for arm in self.arms() if arm.depth == depth and arm.activation == "relu"]
+
+    def short(self, **changes: Any) -> Recipe:
+        """The recipe for one epoch of at most 12,800 images."""
+        images = min(12_800, self.recipe.train_images or 12_800)
+        return replace(self.recipe, train_images=images, epochs=1, **changes)
+
+    def seconds(self, action: Callable[[], None]) -> float:
+        """Seconds of `action` until the device is done with it."""
+        training._wait_for(self.device)
+        start = time.perf_counter()
+        action()
+        training._wait_for(self.device)
+        return time.perf_counter() - start
+
+
+def checks(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Largest differences in test accuracy (pp) and final test loss between two ways to train."""
+    cpu, seeds = torch.device("cpu"), bench.seeds[:3]
+    ways: dict[str, Callable[[Arm], list[Any]]] = {
+        "captured": lambda arm: trained(bench, captured.train, arm, seeds, bench.device),
+        "captured again": lambda arm: trained(bench, captured.train, arm, seeds, bench.device),
+        "plain, packed": lambda arm: trained(bench, training.train, arm, seeds, bench.device),
+        "plain, alone": lambda arm: [
+            record
+            for seed in seeds
+            for record in trained(bench, training.train, arm, [seed], bench.device)
+        ],
+        "CPU, alone": lambda arm: [
+            record for seed in seeds for record in trained(bench, training.train, arm, [seed], cpu)
+        ],
+        "tf32": lambda arm: trained(
+            bench, captured.train, arm, seeds, bench.device, precision="tf32"
+        ),
+        "bf16": lambda arm: trained(
+            bench, captured.train, arm, seeds, bench.device, precision="bf16"
+        ),
+    }
+    for arm in bench.deep_arms():
+        reference = ways["captured"](arm)
+        for name, way in list(ways.items())[1:]:
+            found = way(arm)
+            pairs = [
+                (a.curve[-1], b.curve[-1], a.n_test) for a, b in zip(reference, found, strict=True)
+            ]
+            yield {
+                "ordering": arm.ordering,
+                "captured_against": name,
+                "seeds": len(seeds),
+                "max_accuracy_difference_pp": max(
+                    100 * abs(a.test_correct - b.test_correct) / n for a, b, n in pairs
+                ),
+                "mean_accuracy_difference_pp": statistics.fmean(
+                    100 * (b.test_correct - a.test_correct) / n for a, b, n in pairs
+                ),
+                "max_loss_difference": max(
+                    abs((a.test_loss or 0) - (b.test_loss or 0)) for a, b, _ in pairs
+                ),
+            }
+
+
+def trained(
+    bench: Bench, train: Any, arm: Arm, seeds: Any, device: torch.device, **changes: Any
+) -> list[Any]:
+    recipe = bench.short(**changes)
+    training.set_exactness(recipe)
+    try:
+        records: list[Any] = train(
+            [Run(arm, seed) for seed in seeds], recipe, bench.dataset, device, "check"
+        )
+    finally:
+        training.set_exactness(bench.recipe)
+    return records
+
+
+def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Rates of the three ways, taking turns; images of all replicas count."""
+    for arm in bench.arms():
+        ways = {
+            "captured": captured_steps(bench, arm),
+            "plain": plain_steps(bench, arm),
+            "tutorial": tutorial_steps(bench, arm),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(bench.rounds + 1):
+            for name, (replicas, steps) in ways.items():
+                images = bench.steps * bench.recipe.batch_size * replicas
+                rate = images / bench.seconds(steps)
+                if turn:  # the first one warms up
+                    rates[name].append(rate)
+        row: dict[str, Any] = {
+            "ordering": arm.ordering,
+            "activation": arm.activation,
+            "depth": arm.depth,
+            **{name: round(statistics.median(values)) for name, values in rates.items()},
+        }
+        for other in ("plain", "tutorial"):
+            ratios = [a / b for a, b in zip(rates["captured"], rates[other], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            row |= {f"captured_per_{other}": middle}
+            row |= {f"captured_per_{other}_q1": low, f"captured_per_{other}_q3": high}
+        yield row | achieved(bench, arm, row["captured"])
+        training._wait_for(bench.device)
+
+
+def captured_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
+    trainer = captured.CapturedTrainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
+
+    def steps() -> None:
+        trainer._begin_epoch()
+        for _ in range(bench.steps):
+            trainer.take_step()
+
+    return len(bench.seeds), steps
+
+
+def plain_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
+    trainer = training.Trainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
+
+    def steps() -> None:
+        order, tally = trainer._next_order(), training.Tally()
+        for step in range(bench.steps):
+            trainer._train_step(order[step % len(order)], step, tally)
+
+    return len(bench.seeds), steps
+
+
+def tutorial_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
+    step = tutorial_step(arm, bench.recipe, bench.dataset, workers=0, device=bench.device)
+
+    def steps() -> None:
+        for _ in range(bench.steps):
+            step()
+
+    return 1, steps
+
+
+def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, float]:
+    """Least traffic and arithmetic that the rate implies, as shares of the card's ceilings.
+
+    Traffic: each layer of the body reads its input and writes its output once forwards, and twice
+    that backwards; arithmetic: multiplications and additions of the convolutions, three times.
+    """
+    network = Network(arm, bench.recipe, bench.dataset.shape, 10, [0])
+    floats = operations = 0
+
+    def count(layer: Any, inputs: Any, output: Any) -> None:
+        nonlocal floats, operations
+        floats += 3 * (inputs[0].numel() + output.numel())
+        if isinstance(layer, torch.nn.Conv2d):
+            operations += 3 * 2 * output.numel() * layer.weight[0].numel()
+
+    for layer in network.body.children():
+        layer.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.zeros(1, *bench.dataset.shape))
+    bandwidth, arithmetic = 4 * floats * images_per_second, operations * images_per_second
+    row = {"bytes_per_second": bandwidth, "operations_per_second": arithmetic}
+    for name, (most_bytes, most_operations) in CEILINGS.items():
+        if name in bench.machine["device"]:
+            row["share_of_bandwidth"] = bandwidth / most_bytes
+            row["share_of_arithmetic"] = arithmetic / most_operations
+    return row
+
+
+def replicas(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Forward and backward of one packed convolution, by each way to compute it."""
+    batch, width = bench.recipe.batch_size, bench.recipe.width
+    side, s = bench.dataset.shape[1], len(bench.seeds)
+    for size in (side, side // 2, side // 4):
+        shape = (batch, s * width, size, size)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(shape, generator=generator).to(bench.device)
+        w = torch.randn(s * width, width, 3, 3, generator=generator).to(bench.device)
+        exact = F.conv2d(x.double(), w.double(), padding=1, groups=s)
+        for name, (convolve, layout) in WAYS.items():
+            xs = x.to(memory_format=layout).detach().requires_grad_()
+            ws = w.to(memory_format=layout).detach().requires_grad_()
+
+            once = partial(forward_and_backward, convolve, xs, ws, s)
+            many = partial(repeat, once, bench.steps)
+            error = float((once().double() - exact).abs().max() / exact.abs().max())
+            many()
+            seconds = sorted(bench.seconds(many) / bench.steps for _ in range(bench.rounds))
+            yield {
+                "way": name,
+                "size": size,
+                "replicas": s,
+                "microseconds": 1e6 * statistics.median(seconds),
+                "microseconds_least": 1e6 * seconds[0],
+                "microseconds_most": 1e6 * seconds[-1],
+                "relative_error": error,
+            }
+
+
+def forward_and_backward(
+    convolve: Callable[..., torch.Tensor], x: torch.Tensor, w: torch.Tensor, replicas: int
+) -> torch.Tensor:
+    out = convolve(x, w, replicas)
+    out.backward(out.detach())  # type: ignore[no-untyped-call]
+    x.grad = w.grad = None
+    return out.detach()
+
+
+def repeat(action: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        action()
+
+
+def grouped(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
+    return F.conv2d(x, w, padding=1, groups=replicas)
+
+
+def unfolded(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
+    """A batched matrix product of each replica's weights and patches."""
+    batch, _, height, width = x.shape
+    patches = F.unfold(x.reshape(batch * replicas, -1, height, width), 3, padding=1)
+    patches = patches.view(batch, replicas, -1, height * width).transpose(0, 1)
+    patches = patches.permute(0, 2, 1, 3).flatten(2)  # (S, inputs, batch * positions)
+    out = torch.bmm(w.view(replicas, -1, patches.shape[1]), patches)
+    out = out.view(replicas, -1, batch, height * width).permute(2, 0, 1, 3)
+    return out.reshape(batch, -1, height, width)
+
+
+def mapped(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
+    """`torch.vmap` over replicas of the plain convolution."""
+    batch, _, height, width = x.shape
+    xs = x.view(batch, replicas, -1, height, width)
+    ws = w.view(replicas, -1, *w.shape[1:])
+    convolve = torch.vmap(lambda a, b: F.conv2d(a, b, padding=1), in_dims=(1, 0), out_dims=1)
+    out: torch.Tensor = convolve(xs, ws)
+    return out.flatten(1, 2)
+
+
+WAYS: dict[str, tuple[Callable[..., torch.Tensor], torch.memory_format]] = {
+    "grouped, channels last": (grouped, torch.channels_last),
+    "grouped, channels first": (grouped, torch.contiguous_format),
+    "matrix product of patches": (unfolded, torch.contiguous_format),
+    "vmap": (mapped, torch.contiguous_format),
+}
+
+
+def article(bench: Bench) -> Iterator[dict[str, Any]]:
+    """The whole article study in this process: what `scripts/train_study.py` does."""
+    study = bench.study
+    with tempfile.TemporaryDirectory(prefix="bnorder-gpu-") as folder:
+        results = Path(folder)
+        data.save(bench.dataset, results / "data" / f"{bench.dataset.name}.pt")
+        start = time.monotonic()
+        runs = whole_study.train_study(study, results, lambda *_: None)
+        seconds = time.monotonic() - start
+        from bnorder.records import collect
+
+        records = collect(study, results / study.name / "records")
+    yield {
+        "runs": runs,
+        "wall_seconds": seconds,
+        "train_seconds": sum(record.cost.train_seconds for record in records),
+        "evaluate_seconds": sum(record.cost.evaluate_seconds for record in records),
+        "images_per_second": runs * study.recipe.epochs * records[0].n_train / seconds,
+    }
+
+
+PARTS = {
+    "checks": checks,
+    "training": training_rates,
+    "replicas": replicas,
+    "article": article,
+}
+
+if __name__ == "__main__":
+    main()
