@@ -7,12 +7,11 @@ and machine; anything else is named, ignored and written over.
 
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
-
-import torch
 
 from bnorder.files import replacing
 from bnorder.locks import hold_job
@@ -75,6 +74,8 @@ class JobFiles:
         """Write the checkpoint of `runs`, trained together, when it is time."""
         if not self._is_due():
             return
+        import torch
+
         if self._unsaved:
             self._save_finished()
         content = {"identity": dict(self.identity), "runs": runs, "state": make_state()}
@@ -97,6 +98,11 @@ class JobFiles:
         return _trusted(self.state_file, lambda: self._read_state(runs))
 
     def _read_state(self, runs: list[str]) -> State | None:
+        import torch
+
+        with zipfile.ZipFile(self.state_file) as archive:
+            if archive.testzip():  # torch.load asks for no checksum
+                raise ValueError("its checksum does not match its content")
         content = torch.load(self.state_file, weights_only=True)
         for key, value in self.identity.items():
             if content["identity"][key] != value:
@@ -134,8 +140,22 @@ def keep(folder: Path, name: str, records: Iterable[Record]) -> None:
     write_records(_paths(folder, name)[0], records)
 
 
+def finish(folder: Path, name: str, records: Path, trained: Iterable[Record]) -> None:
+    """Write a job's `records`, and keep them here too until they are collected.
+
+    A workflow that is killed now takes the records for incomplete and deletes them; the job then
+    finds them here.
+    """
+    _, *way_there = _paths(folder, name)
+    trained = list(trained)
+    keep(folder, name, trained)
+    write_records(records, trained)
+    for path in way_there:
+        path.unlink(missing_ok=True)
+
+
 def forget(folder: Path, name: str) -> None:
-    """The job is done and its records are safe: delete the way there."""
+    """The job's records are collected: delete the way there."""
     for path in _paths(folder, name):
         path.unlink(missing_ok=True)
 

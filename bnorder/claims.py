@@ -192,7 +192,9 @@ def load_claims(path: str | Path) -> Claims:
     named += [("notes", note["claim"]) for note in raw.get("notes", [])]
     for key, name in named:
         if name not in ids:
-            raise UserError(f"{path}: {key} names the claim {name!r}; expected one of {_list(ids)}")
+            raise UserError(
+                f"{path}: {key} names the claim {name[:60]!r}; expected one of {_list(ids)}"
+            )
     source = raw.get("source", {})
     return Claims(
         path=str(path),

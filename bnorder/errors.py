@@ -4,24 +4,46 @@ import errno
 import sys
 from collections.abc import Callable
 
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# How torch words it, on a GPU and on a CPU; its errors have no type of their own on the latter.
+NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+LONGEST = 1200  # characters of a line; the file that was read may have more
+LESS_MEMORY = (
+    "lower BATCH_SIZE, WIDTH or SEEDS_PER_JOB (seeds that train together on a GPU), or CORES (jobs "
+    "at once)"
+)
+
 
 class UserError(Exception):
     """What was wrong, where, what was expected and what to do, in one line."""
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run a script's `main`; turn a `UserError` or a storage fault into one line and status 2."""
+    """Run a script's `main`; turn a `UserError` or want of space or memory into one line.
+
+    The exit status is then 2; a programming error keeps its traceback.
+    """
     try:
         main()
     except UserError as error:
-        _fail(" ".join(str(error).split()))
+        _fail(_one_line(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in STORAGE:
             raise
         _fail(f"{error.filename or 'output'}: {error.strerror}; free space or rights, then rerun")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(w in str(error) for w in NO_MEMORY):
+            raise
+        _fail(f"out of memory ({_one_line(error)[:160] or 'no more to be had'}); {LESS_MEMORY}")
     except KeyboardInterrupt:
         print("interrupted; the next run goes on from what is finished", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _one_line(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    words = words if len(words) <= LONGEST else words[:LONGEST] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
 
 
 def _fail(line: str) -> None:

@@ -210,6 +210,10 @@ def collect(study: Study, folder: Path, current_code: str | None = None) -> list
             if problem:
                 raise UserError(_redo(where, path, problem))
             found[record.run.id] = record
+        absent = [run.id for run in job.runs if run.id not in found]
+        if absent and path.exists():
+            problem = f"{len(absent)} of its {len(job.runs)} records are missing"
+            raise UserError(_redo(str(path), path, problem))
     return [found[run_id] for run_id in expected if run_id in found]
 
 

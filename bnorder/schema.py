@@ -1,8 +1,9 @@
 """A YAML file, read with care and checked against a schema: every mistake is one clear line."""
 
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import yaml
 from bnorder.errors import UserError
 
 LARGEST_FILE = 1_000_000  # bytes; a study is a page of text
+# Characters that no one sees, and that may hide or reorder what stands around them: controls,
+# halves of a character, and overrides of the direction of writing.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -20,20 +26,30 @@ def read_yaml(path: str | Path) -> Any:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise UserError(f"{path}: larger than {LARGEST_FILE:,} bytes; expected a page of YAML")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         beside = sorted(p.stem for p in path.parent.glob("*.yaml"))
         hint = f"; there are: {', '.join(beside)}" if beside else ""
-        raise UserError(f"{path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected UTF-8 YAML") from None
+        raise UserError(f"{str(path)[:200]}: no such file{hint}") from None
+    except (OSError, ValueError) as error:  # the latter: no UTF-8, or a path with a NUL in it
+        reason = f"cannot be read ({error}); expected UTF-8 YAML"
+        raise UserError(f"{str(path)[:200]}: {reason[:300]}") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML; raises UserError that begins with `where` when it is none."""
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{path}{where}: no valid YAML ({problem})") from None
+        where += f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        raise UserError(f"{where}: no valid YAML ({problem[:160]})") from None
     except RecursionError:
-        raise UserError(f"{path}: nested too deeply; expected a page of YAML") from None
+        raise UserError(f"{where}: nested too deeply; expected a page of YAML") from None
+    except ValueError as error:  # such as a number of thousands of digits, or a 30th of February
+        raise UserError(f"{where}: no valid YAML ({str(error)[:160]})") from None
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -72,20 +88,70 @@ _PlainLoader.add_implicit_resolver(
 
 
 def check_against_schema(raw: object, schema: Mapping[str, Any], path: str | Path) -> None:
-    """Raise UserError on the first thing in `raw` that the JSON schema does not allow."""
-    problems = jsonschema.Draft202012Validator(schema).iter_errors(raw)
-    error = jsonschema.exceptions.best_match(problems)
+    """Raise UserError on the first thing in `raw` that the JSON schema does not allow.
+
+    Besides, a number must be finite, a whole number must be written as one, and text may hold no
+    hidden characters.
+    """
+    for where, text in _texts(raw, ""):
+        hidden = HIDDEN.search(text)
+        if hidden:
+            raise UserError(
+                f"{path}: {where} is {_short(text)}; expected text without hidden characters such "
+                f"as U+{ord(hidden[0]):04X}"
+            )
+    error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(raw))
     if error is not None:
         raise UserError(f"{path}: {_describe(error)}")
+
+
+def _texts(value: object, where: str) -> Iterator[tuple[str, str]]:
+    """Every text in `value`, keys as well, with its place."""
+    if isinstance(value, str):
+        yield where or "the file", value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield f"a key of {where or 'the file'}", str(key)
+            yield from _texts(item, f"{where}.{str(key)[:40]}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{where}[{index}]")
+
+
+def _is_whole(checker: object, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(checker: object, value: object) -> bool:
+    return _is_whole(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _pattern(
+    validator: object, pattern: str, value: object, schema: Mapping[str, Any]
+) -> Iterator[jsonschema.ValidationError]:
+    """As JSON schema has it, but for a last line break, which Python's `$` lets pass."""
+    if isinstance(value, str) and ("\n" in value or not re.search(pattern, value)):
+        yield jsonschema.ValidationError("does not match")
+
+
+_Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    validators={"pattern": _pattern},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_whole, "number": _is_finite}
+    ),
+)
 
 
 def _describe(error: jsonschema.ValidationError) -> str:
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
     where = where.lstrip(".")[:120] or "the file"
+    if "propertyNames" in error.absolute_schema_path:
+        where = f"a key of {where}"
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = sorted(_rules(error).get("properties", {}))
-        unknown = [str(k)[:60] for k in error.instance if k not in known]
-        return f"{where}: unknown key {unknown[0]!r}; expected one of {', '.join(known)}"
+        unknown = next(str(k)[:60] for k in error.instance if k not in known)
+        return f"{where}: unknown key {unknown!r}; expected one of {', '.join(known)}"
     if error.validator == "required" and isinstance(error.instance, dict):
         missing = [k for k in _value(error) if k not in error.instance]
         return f"{where}: the key {missing[0]!r} is missing"
@@ -102,6 +168,8 @@ def _expected(error: jsonschema.ValidationError) -> str:
         "exclusiveMinimum": lambda: f"more than {value}",
         "exclusiveMaximum": lambda: f"less than {value}",
         "minItems": lambda: f"a list of at least {value} item",
+        "maxItems": lambda: f"a list of at most {value} items",
+        "minProperties": lambda: f"a mapping of at least {value} key",
         "minLength": lambda: f"at least {value} character",
         "maxLength": lambda: f"at most {value} characters",
         "pattern": lambda: f"text like {value}",
@@ -122,5 +190,9 @@ def _value(error: jsonschema.ValidationError) -> Any:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        text = "a huge value"
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,10 +15,11 @@ import yaml
 
 from bnorder.errors import UserError
 from bnorder.ordering import Activation, Ordering
-from bnorder.schema import check_against_schema, read_yaml
+from bnorder.schema import check_against_schema, parse_yaml, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCHEMA_FILE = REPOSITORY / "workflow" / "schemas" / "study.schema.yaml"
+LARGEST_STUDY = 1_000_000  # runs; one that has more is a slip
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,9 @@ def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     for key, value in overrides.items():
         if key == "name":
             raise UserError("name: a study's name cannot be overridden; copy its file instead")
-        if key == "recipe" and isinstance(value, Mapping):
+        if key == "recipe":
+            if not isinstance(value, Mapping):
+                raise UserError(f"recipe is {str(value)[:60]!r}; expected a mapping of its keys")
             recipe |= value
         elif key == "selection" and isinstance(value, Mapping):
             result[key] = {**(raw.get(key) or {}), **value}
@@ -272,10 +276,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text[:60]!r}: expected KEY=VALUE, such as seeds=3")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text[:60]!r}: its value is no valid YAML") from None
+    return key, parse_yaml(value, f"--set {text[:60]!r}")
 
 
 def _overrides_label(overrides: Mapping[str, Any]) -> str:
@@ -323,10 +324,33 @@ def _build(raw: Mapping[str, Any], path: str | Path) -> Study:
     values["selection"] = _selection(raw, values["variants"], seeds, path)
     values["thresholds"] = tuple(sorted({float(t) for t in raw["thresholds"]}))
     study = Study(**values)
+    if study.name == "data":
+        raise UserError(f"{path}: name is 'data'; expected another, results/data holds data sets")
     for axis in ("datasets", "orderings", "activations", "depths", "seeds"):
         _refuse_repeats(axis, getattr(study, axis), path)
+    _refuse_twins(study.activations, path)
+    _refuse_too_many(study, path)
     _refuse_repeats("arms", (arm.id for arm in study.arms()), path)
     return study
+
+
+def _refuse_twins(activations: Iterable[str], path: str | Path) -> None:
+    """Two names of one activation, such as leaky_relu and leaky_relu-0.01."""
+    seen: dict[tuple[str, float], str] = {}
+    for activation in map(Activation, activations):
+        first = seen.setdefault((activation.kind, activation.slope), activation.name)
+        if first != activation.name:
+            raise UserError(
+                f"{path}: activations has {activation.name!r}, the same as {first!r}; "
+                "expected each once"
+            )
+
+
+def _refuse_too_many(study: Study, path: str | Path) -> None:
+    axes = (study.datasets, study.orderings, study.activations, study.depths, study.variants)
+    runs = math.prod(map(len, axes)) * len(study.seeds)
+    if runs > LARGEST_STUDY:
+        raise UserError(f"{path}: a grid of {runs:,} runs; expected at most {LARGEST_STUDY:,}")
 
 
 def _variants(raw: Mapping[str, Any], path: str | Path) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,8 @@ Needed columns: `ordering`, `seed`, and a measure (`test_accuracy_pp`, or `test_
 `n_test`; whatever the claims name). `dataset`, `activation`, `depth` and `variant` may be left out.
 """
 
+import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pandas as pd
 from bnorder.claims import ACCURACY, AXES, Claims
 from bnorder.contrasts import describe
 from bnorder.errors import UserError
+from bnorder.schema import HIDDEN
 from bnorder.study import Study
 
 DEFAULTS: dict[str, str | int] = {
@@ -22,6 +25,8 @@ DEFAULTS: dict[str, str | int] = {
     "variant": "base",
 }
 NUMBERS = ("test_loss", "test_error_area", "train_accuracy_pp", "train_loss", "diverged_step")
+LONGEST_NAME = 200
+LARGEST_WHOLE = 2**53  # as doubles, which the numbers pass through, hold them exactly
 ROUNDING = 0.0051  # points by which an accuracy printed with two digits may miss its counts
 
 
@@ -34,7 +39,7 @@ def read_runs(path: str | Path, measures: Sequence[str] = ()) -> pd.DataFrame:
     frame = _read(path)
     for column in ("ordering", "seed"):
         if column not in frame:
-            have = ", ".join(map(str, list(frame.columns)[:12]))
+            have = ", ".join(str(name)[:40] for name in list(frame.columns)[:12])
             raise UserError(f"{path}: column {column!r} is missing; the columns are {have}")
     if frame.empty:
         raise UserError(f"{path}: it has no rows; expected one row a run")
@@ -71,13 +76,25 @@ def _read(path: str | Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.suffix == ".csv":
+            _refuse_repeated_columns(path)
             return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a table of runs") from None
     except Exception as error:  # parsers raise many kinds for a file that is no table
         line = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(f"{path}: cannot be read as {path.suffix[1:]} ({line})") from None
     raise UserError(f"{path}: expected a .csv or a .parquet table of runs")
+
+
+def _refuse_repeated_columns(path: Path) -> None:
+    """Of two columns of one name pandas would rename the second and use the first."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = [name.strip() for name in next(csv.reader(file), [])]
+    again = next((name for name, times in Counter(names).items() if times > 1), None)
+    if again is not None:
+        raise UserError(f"{path}: column {again[:40]!r} stands twice; expected each once")
 
 
 def _check_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
@@ -87,13 +104,21 @@ def _check_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         blank = np.flatnonzero((text == "") | frame[column].isna().to_numpy())
         if len(blank):
             raise UserError(f"{path}: row {blank[0] + 1}, column {column}: empty; expected a name")
+        unfit = [v for v in text.unique() if len(v) > LONGEST_NAME or HIDDEN.search(v)]
+        odd = np.flatnonzero(text.isin(unfit))
+        if len(odd):
+            raise UserError(
+                f"{path}: row {odd[0] + 1}, column {column}: {text.iloc[odd[0]][:60]!r}; expected "
+                f"a name of at most {LONGEST_NAME} characters, none of them hidden"
+            )
         frame[column] = text
     for column in ("depth", "seed"):
         numbers = _as_numbers(frame[column], column, path)
-        bad = np.flatnonzero(~np.isfinite(numbers) | (numbers != np.floor(numbers)))
+        bad = np.flatnonzero(~(numbers.abs() < LARGEST_WHOLE) | (numbers != np.floor(numbers)))
         if len(bad):
             raise UserError(
-                f"{path}: row {bad[0] + 1}, column {column}: {frame[column].iloc[bad[0]]!r}; "
+                f"{path}: row {bad[0] + 1}, column {column}: "
+                f"{str(frame[column].iloc[bad[0]])[:60]!r}; "
                 "expected a whole number"
             )
         frame[column] = numbers.astype(np.int64)
@@ -102,6 +127,8 @@ def _check_names(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
 
 def _as_numbers(values: pd.Series, column: str, path: str | Path) -> pd.Series:
     """Numbers, NaN where blank; raises UserError at the first that is neither."""
+    if pd.api.types.is_bool_dtype(values):
+        values = values.astype(str)  # true is no number
     if pd.api.types.is_numeric_dtype(values):
         return values.astype(np.float64)
     text = values.astype(str).str.strip()
@@ -120,6 +147,12 @@ def _check_accuracy(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """Accuracies in percentage points that agree with their counts, where there are counts."""
     if {"test_correct", "n_test"} <= set(frame.columns):
         correct, n_test = frame["test_correct"], frame["n_test"]
+        bad = np.flatnonzero(~(n_test >= 1) | ~np.isfinite(n_test) | (n_test % 1 != 0))
+        if len(bad):
+            raise UserError(
+                f"{path}: row {bad[0] + 1}, column n_test: {n_test.iloc[bad[0]]:g}; "
+                "expected the number of test images, a whole number above 0"
+            )
         bad = np.flatnonzero(
             (correct < 0) | (correct > n_test) | (correct % 1 != 0) & correct.notna()
         )

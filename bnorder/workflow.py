@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import yaml
 
 from bnorder.claims import Claim, load_claims
-from bnorder.errors import UserError, exit_cleanly
+from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
 from bnorder.ordering import Activation, Ordering
+from bnorder.schema import parse_yaml
 from bnorder.study import Study, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
@@ -133,7 +134,7 @@ def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _typed_mapping(value: str | dict[str, Any], schema: Mapping[str, Any]) -> Any:
-    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    parsed = parse_yaml(value, "--config") if isinstance(value, str) else value
     if not isinstance(parsed, dict):
         return parsed
     keys = schema.get("properties") or study_schema()["properties"]["recipe"]["properties"]
@@ -163,6 +164,25 @@ def full_disk(folder: Path) -> list[str]:
     if left.f_bavail * left.f_frsize >= FULL_BYTES and (left.f_favail or not left.f_files):
         return []
     return [f"error: {folder}: its disk is full; free some space, then run the same command again"]
+
+
+def memory_kills(counters: Path = Path("/proc/vmstat")) -> int:
+    """How many processes the kernel has ended for want of memory; 0 where it does not count."""
+    try:
+        lines = counters.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def short_of_memory(kills_before: int, kills_now: int) -> list[str]:
+    """The line that says it where the kernel ended processes while the workflow ran.
+
+    A process that is ended so leaves no word of its own.
+    """
+    if kills_now <= kills_before:
+        return []
+    return [f"error: out of memory: the kernel ended a process meanwhile; {LESS_MEMORY}"]
 
 
 def missing_pdf_libraries() -> list[str]:

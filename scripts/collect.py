@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--allow-missing", action="store_true", help="go on without missing runs")
     arguments = parser.parse_args()
 
-    from bnorder import records
+    from bnorder import checkpoints, records
     from bnorder.study import load_study
 
     study = load_study(arguments.study)
@@ -37,6 +37,9 @@ def main() -> None:
     records.write_tables(study, found[0], arguments.out)
     for part, there in zip(parts[1:], found[1:], strict=True):
         records.write_selection(part, there, arguments.out)
+    for job in (job for part in parts for job in part.jobs()):
+        if (arguments.records / f"{job.name}.jsonl").exists():
+            checkpoints.forget(arguments.records.parent / "checkpoints", job.name)
     print(f"{study.name}: {sum(map(len, found))} runs collected, {len(missing)} missing")
 
 

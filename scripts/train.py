@@ -23,7 +23,7 @@ def main() -> None:
 
     study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
     lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
-    from bnorder import captured, checkpoints, data, records
+    from bnorder import captured, checkpoints, data
 
     study = study.part_with(arguments.job)
     job = study.job(arguments.job)
@@ -33,8 +33,7 @@ def main() -> None:
     folder = arguments.out.parent.parent / "checkpoints"
     lock = checkpoints.claim(folder, job.name, arguments.out)
     trained = captured.train_job(study, job, data.load(arguments.data), log.progress, folder)
-    records.write_records(arguments.out, trained)
-    checkpoints.forget(folder, job.name)
+    checkpoints.finish(folder, job.name, arguments.out, trained)
     lock.close()
     log.end(trained)
 

@@ -1,7 +1,7 @@
 """Faults on the real workflow: whatever is killed, full or in use, the same command ends the study.
 
 Random points come from a seed that is printed; BNORDER_FAULT_SEED repeats them, and
-BNORDER_FAULT_KILLS sets how often each kind of process is killed.
+BNORDER_FAULT_KILLS sets how often each kind of process is killed. docs/faults.md has the table.
 """
 
 import os
@@ -10,147 +10,69 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from undisturbed import tables_left_in_peace, timeless, write_study
-
-from bnorder.records import Record
+from fault_ledger import Ledger, ledger  # noqa: F401
+from fault_study import (  # noqa: F401
+    SECONDS,
+    Study,
+    faulty_project,
+    in_peace,
+    kill,
+    rng,
+    study,
+    until,
+)
+from undisturbed import timeless
 
 pytestmark = pytest.mark.faults
-SECONDS = 300  # at most, for a command on a busy machine
-# Two jobs of four arms and one seed: some seconds of training each, with several checkpoints.
-RECIPE = {"epochs": 12, "train_images": 512, "width": 4}
-JOBS = {"seeds": 2, "seeds_per_job": 1, "arms_per_job": 4, "recipe": RECIPE}
 
-
-class Study:
-    """One study in the copy of the project, and the commands that make it."""
-
-    def __init__(self, project: Path, environment: dict[str, str], name: str) -> None:
-        self.project, self.environment, self.name = project, environment, name
-        self.results = project / "results" / name
-        self.log = project / f"{name}.log"
-        write_study(project, name, **JOBS)
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """`make report` as a terminal starts it, in its own process group; to the tables only."""
-        target = f"ARGS=results/{self.name}/tables/runs.parquet"
-        with self.log.open("wb") as out:
-            return subprocess.Popen(
-                ["make", "report", f"STUDY={self.name}", "CORES=2", target],
-                cwd=self.project,
-                env=self.environment,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-
-    def run(self) -> tuple[int, str]:
-        status = self.start().wait(timeout=SECONDS)
-        return status, self.text()
-
-    def text(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def finish(self) -> dict[str, bytes]:
-        """The tables after one undisturbed command."""
-        status, text = self.run()
-        assert status == 0, text
-        return timeless(self.results)
-
-    def processes(self, word: str) -> list[int]:
-        """Living processes of this study whose command line has `word` in it."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes().decode(errors="replace")
-                here = (folder / "cwd").resolve() == self.project.resolve()
-            except OSError:  # gone meanwhile
-                continue
-            if here and word in words and f"{self.name}" in words:
-                found.append(int(folder.name))
-        return found
-
-    def assert_records_are_whole(self) -> None:
-        for path in self.results.glob("records/*.jsonl"):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                Record.from_line(line)
-
-
-def until(ready: Callable[[], object], seconds: float = SECONDS) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if ready():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def kill(pids: list[int], how: signal.Signals = signal.SIGKILL) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, how)
-        except ProcessLookupError:
-            continue
-
-
-@pytest.fixture(scope="module")
-def faulty_project(project: Path) -> Path:
-    """Checkpoints at every epoch, since these runs take seconds."""
-    source = project / "bnorder/checkpoints.py"
-    text = source.read_text(encoding="utf-8")
-    assert "SECONDS_BETWEEN = 10.0" in text
-    source.write_text(text.replace("SECONDS_BETWEEN = 10.0", "SECONDS_BETWEEN = 0.1"))
-    return project
-
-
-@pytest.fixture(scope="module")
-def in_peace(faulty_project: Path, environment: dict[str, str]) -> dict[str, bytes]:
-    """The tables that every study here must end with; fetches the data set on the way."""
-    write_study(faulty_project, "peace", **JOBS)
-    return tables_left_in_peace(faulty_project, environment, "peace")
-
-
-@pytest.fixture
-def study(
-    faulty_project: Path, environment: dict[str, str], request: pytest.FixtureRequest
-) -> Iterator[Study]:
-    name = request.node.name.removeprefix("test_")[:30]
-    made = Study(faulty_project, environment, name)
-    yield made
-    kill(made.processes(""))
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    seed = int(os.getenv("BNORDER_FAULT_SEED") or random.randrange(10**6))
-    print(f"BNORDER_FAULT_SEED={seed}")
-    return random.Random(seed)
+VICTIMS = {
+    "training": "SIGKILL of a training job",
+    "snakemake": "SIGKILL of Snakemake; its jobs live on",
+    "everything": "SIGKILL of everything",
+}
 
 
 def test_killed_again_and_again_ends_as_if_left_in_peace(
-    study: Study, in_peace: dict[str, bytes], rng: random.Random
+    study: Study, in_peace: dict[str, bytes], rng: random.Random, ledger: Ledger
 ) -> None:
     each = int(os.getenv("BNORDER_FAULT_KILLS") or 2)
-    victims = ["training", "snakemake", "everything"] * each
+    victims = list(VICTIMS) * each
     rng.shuffle(victims)
-    killed = []
+    alive, lost = dict.fromkeys(VICTIMS, 0), dict.fromkeys(VICTIMS, 0)
     for victim in victims:
-        done = sorted(study.results.glob("records/*.jsonl"))
-        if len(done) == 2:  # something to do, and to kill
-            rng.choice(done).unlink()
+        if len(study.records()) == 2:  # something to do, and to kill
+            study.take_away(rng.choice(study.records()))
+        before = study.work().repeated
         process = study.start()
-        until(lambda: study.processes("scripts/train.py") or process.poll() is not None)  # noqa: B023
-        time.sleep(rng.uniform(0, 3))
-        killed.append((victim, kill_some(study, victim, rng)))
+        wait_for_a_moment(study, process, rng)
+        alive[victim] += kill_some(study, victim, rng) > 0
         process.wait(timeout=SECONDS)
         study.assert_records_are_whole()
-    print(killed)
-    assert sum(hit > 0 for _, hit in killed) > len(killed) / 2, "too few of them were still alive"
+        lost[victim] += study.work().repeated - before
+    assert sum(alive.values()) > len(victims) / 2, "too few of them were still alive"
+    before = study.work().repeated
     assert study.finish() == in_peace
+    lost[victims[-1]] += study.work().repeated - before
+    for victim, words in VICTIMS.items():
+        hit = f"{each}, {alive[victim]} of them while it was at work"
+        ledger.note(words, hit, "what followed the last checkpoint", f"{lost[victim]} epochs")
+    ledger.note("All of these, and the last rerun", len(victims), "", f"of {study.work().epochs}")
     assert not list(study.results.glob("checkpoints/*")), "something is left of the way there"
+
+
+def wait_for_a_moment(study: Study, process: subprocess.Popen[bytes], rng: random.Random) -> None:
+    """Mostly while epochs go by, now and then on the way there; or until there is nothing more."""
+    begun = study.epochs_begun()
+    if rng.random() < 0.75:
+        until(lambda: study.epochs_begun() > begun or process.poll() is not None)
+        time.sleep(rng.uniform(0, 1.5))
+    else:
+        until(lambda: study.processes("-m\0snakemake") or process.poll() is not None)
+        time.sleep(rng.uniform(0, 10))
 
 
 def kill_some(study: Study, victim: str, rng: random.Random) -> int:
@@ -166,7 +88,7 @@ def kill_some(study: Study, victim: str, rng: random.Random) -> int:
     return len(chosen)
 
 
-def test_stopped_by_ctrl_c(study: Study, in_peace: dict[str, bytes]) -> None:
+def test_stopped_by_ctrl_c(study: Study, in_peace: dict[str, bytes], ledger: Ledger) -> None:
     process = study.start()
     assert until(lambda: study.processes("scripts/train.py")), study.text()
     time.sleep(2)
@@ -175,10 +97,11 @@ def test_stopped_by_ctrl_c(study: Study, in_peace: dict[str, bytes]) -> None:
     assert until(lambda: not study.processes("scripts/"), 10), "a job goes on"
     assert "Traceback" not in study.text()
     assert study.finish() == in_peace
+    ledger.note("Ctrl-C", 1, "what followed the last checkpoint", study.redone())
 
 
 def test_second_run_of_a_study_is_refused_and_changes_nothing(
-    study: Study, in_peace: dict[str, bytes]
+    study: Study, in_peace: dict[str, bytes], ledger: Ledger
 ) -> None:
     first = study.start()
     log = study.log
@@ -199,23 +122,50 @@ def test_second_run_of_a_study_is_refused_and_changes_nothing(
     assert "Traceback" not in text
     assert first.wait(timeout=SECONDS) == 0, study.text()
     assert timeless(study.results) == in_peace
+    ledger.note("One study started twice at once", 1, "nothing: refused", study.redone())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_two_studies_at_once(
+def test_two_studies_at_once_make_one_data_set(
+    study: Study, in_peace: dict[str, bytes], environment: dict[str, str], ledger: Ledger
+) -> None:
+    """Neither has its cache when it starts, so each makes it, while the other may be reading it."""
+    for path in (study.project / "results/data").glob("digits.*"):
+        path.unlink()
+    other = Study(study.project, environment, "the_other")
+    first, second = study.start(), other.start()
+    assert first.wait(timeout=SECONDS) == 0, study.text()
+    assert second.wait(timeout=SECONDS) == 0, other.text()
+    assert timeless(study.results) == timeless(other.results) == in_peace
+    ledger.note("Two studies at once, one data set", 1, "nothing", study.redone())
+
+
+def test_one_studys_cache_is_made_while_anothers_jobs_read_it(
     study: Study, in_peace: dict[str, bytes], environment: dict[str, str]
 ) -> None:
+    """The second study is planned before there is a cache, and makes it once it is in use."""
+    data = study.project / "results/data"
+    for path in data.glob("digits.*"):
+        path.unlink()
+    late = study.project / "scripts/data.py"
+    source = late.read_text(encoding="utf-8")
+    hold = study.project / "hold"
+    wait = f"import os, time\nopen({str(hold)!r}, 'w').close()\n"
+    wait += f"while os.path.exists({str(hold)!r}): time.sleep(0.1)\n"
+    late.write_text(wait + source, encoding="utf-8")
+    other = Study(study.project, environment, "the_later")
+    second = other.start()
+    assert until(hold.exists, 120), other.text()
+    late.write_text(source, encoding="utf-8")
     first = study.start()
     assert until(lambda: study.processes("scripts/train.py")), study.text()
-    os.killpg(first.pid, signal.SIGSTOP)  # the first is surely at work all the while
-    try:
-        assert Study(study.project, environment, "the_other").finish() == in_peace
-    finally:
-        os.killpg(first.pid, signal.SIGCONT)
+    hold.unlink()
     assert first.wait(timeout=SECONDS) == 0, study.text()
+    assert second.wait(timeout=SECONDS) == 0, other.text()
+    assert timeless(study.results) == timeless(other.results) == in_peace
 
 
 # Storage
@@ -236,7 +186,9 @@ def small_disk(study: Study) -> Iterator[Study]:
     subprocess.run(["umount", "--lazy", str(study.results)], check=True)
 
 
-def test_full_disk(small_disk: Study, in_peace: dict[str, bytes], rng: random.Random) -> None:
+def test_full_disk(
+    small_disk: Study, in_peace: dict[str, bytes], rng: random.Random, ledger: Ledger
+) -> None:
     pages = rng.randrange(4, 16)
     print(f"{pages} pages of 4096 bytes are free")
     ballast = small_disk.results / "ballast"
@@ -249,9 +201,10 @@ def test_full_disk(small_disk: Study, in_peace: dict[str, bytes], rng: random.Ra
     small_disk.assert_records_are_whole()
     ballast.unlink()
     assert small_disk.finish() == in_peace
+    ledger.note("Full disk", 1, "what did not fit", small_disk.redone())
 
 
-def test_read_only_results(small_disk: Study, in_peace: dict[str, bytes]) -> None:
+def test_read_only_results(small_disk: Study, in_peace: dict[str, bytes], ledger: Ledger) -> None:
     folder = str(small_disk.results)
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
     status, text = small_disk.run()
@@ -263,10 +216,15 @@ def test_read_only_results(small_disk: Study, in_peace: dict[str, bytes]) -> Non
     assert "Traceback" not in text
     subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
     assert small_disk.finish() == in_peace
+    ledger.note("Read-only results folder", 1, "nothing: refused", small_disk.redone())
 
 
 def test_moved_and_under_another_umask(
-    study: Study, in_peace: dict[str, bytes], environment: dict[str, str], tmp_path: Path
+    study: Study,
+    in_peace: dict[str, bytes],
+    environment: dict[str, str],
+    tmp_path: Path,
+    ledger: Ledger,
 ) -> None:
     """Made by one who shares nothing, moved, and gone on with by one who shares with a group."""
     before = os.umask(0o077)
@@ -289,3 +247,4 @@ def test_moved_and_under_another_umask(
         os.umask(before)
     assert "Nothing to be done" in planned.stdout + planned.stderr, planned.stdout
     assert (study.results / "tables/runs.csv").stat().st_mode & 0o777 == 0o600
+    ledger.note("Moved to another path, another umask", 1, "nothing", study.redone())

@@ -41,7 +41,7 @@ class OnSlurm:
 
 @pytest.fixture(scope="module")
 def on_slurm(
-    slurm: SlurmCluster,  # noqa: F811
+    slurm: SlurmCluster,
     project: Path,
     environment: dict[str, str],
 ) -> OnSlurm:

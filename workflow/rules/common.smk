@@ -10,9 +10,11 @@ from bnorder.workflow import (
     configured_study,
     figure_labels,
     full_disk,
+    memory_kills,
     or_exit,
     set_options,
     setting,
+    short_of_memory,
 )
 
 TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml")
@@ -56,6 +58,7 @@ ANALYSIS_TABLES = [
     *(reported_table(table) for table in tables("analysis")),
     *(f"{RESULTS}/{table.path}.parquet" for table in tables("analysis")),
 ]
+KILLS_BEFORE = memory_kills()
 REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
 
 
@@ -85,7 +88,8 @@ def closing_words():
 
 def failure_words():
     # A job on a full disk may be unable to say so: its log lies there as well.
-    words = full_disk(Path(RESULTS)) + [
+    words = full_disk(Path(RESULTS)) + short_of_memory(KILLS_BEFORE, memory_kills())
+    words += [
         f"Study {STUDY.name} is not finished: the failed jobs stand above, their logs under "
         f"{RESULTS}/logs/.",
         "The same command goes on from what is finished.",

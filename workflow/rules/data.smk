@@ -27,9 +27,11 @@ rule study:
 
 
 rule data:
+    # `update`: Snakemake would else delete an old cache first, from under the jobs of another study
+    # that read it; scripts/data.py replaces a whole file at once.
     output:
-        data="results/data/{dataset}.pt",
-        checksum="results/data/{dataset}.json",
+        data=update("results/data/{dataset}.pt"),
+        checksum=update("results/data/{dataset}.json"),
     log:
         "results/data/logs/{dataset}.log",
     benchmark:
