@@ -16,7 +16,7 @@ import pandas as pd
 
 from bnorder import estimates as est
 from bnorder.claims import ACCURACY, Claim, Part, load_claims
-from bnorder.contrasts import Grid, describe, weighted_arms
+from bnorder.contrasts import Grid, crossed_weights, describe, weighted_arms
 from bnorder.errors import UserError
 from bnorder.estimates import Floats
 from bnorder.explore import clopper_pearson
@@ -93,10 +93,16 @@ def simulate(
     for claim in claims:
         rows, true = [], []
         for part in claim.parts:
-            w, scale = _scaled_weights(part, grid, arms)
-            data = _part_data(part, runs[part.measure], w, scale, world.n_test)
+            simulated = runs[part.measure]
+            if part.crossed:
+                several = _crossed_weights(part, grid, arms)
+                data = _crossed_data(part, simulated, several, world.n_test)
+                true.append(float(np.abs(several @ effects).max()))
+            else:
+                w, scale = _scaled_weights(part, grid, arms)
+                data = _part_data(part, simulated, w, scale, world.n_test)
+                true.append(float(w @ (effects + world.base)) - (part.threshold or 0.0))
             rows.append(part_tests(claim, part, data, flips))
-            true.append(float(w @ (effects + world.base)) - (part.threshold or 0.0))
         tests.append(rows)
         truths.append(_wrong(claim, true))
     decisions = decide(claims, tests)
@@ -111,6 +117,20 @@ def _scaled_weights(part: Part, grid: Grid, arms: Sequence[Arm]) -> tuple[Floats
     weights = weighted_arms(part, grid)
     scale = math.lcm(*(w.denominator for w in weights.values()))
     return np.array([float(weights.get(arm, 0)) for arm in arms]), scale
+
+
+def _crossed_weights(part: Part, grid: Grid, arms: Sequence[Arm]) -> Floats:
+    """Each arm's weight in each contrast of a crossed part, (k, arms)."""
+    each = crossed_weights(part, grid).values()
+    return np.array([[float(weights.get(arm, 0)) for arm in arms] for weights in each])
+
+
+def _crossed_data(part: Part, runs: Floats, w: Floats, n_test: int) -> PartData:
+    """A crossed part's contrasts, (k, studies, seeds)."""
+    if part.measure == ACCURACY:
+        runs = 100 * np.rint(np.clip(runs, 0, 100) / 100 * n_test) / n_test
+    values = np.einsum("ca,kas->cks", w, runs)
+    return PartData(values, values)
 
 
 def _part_data(part: Part, runs: Floats, w: Floats, scale: int, n_test: int) -> PartData:

@@ -40,13 +40,18 @@ class Term:
 
 @dataclass(frozen=True)
 class Part:
-    """One contrast of a claim, in the measure's own unit; above 0 is what the claim says."""
+    """One contrast of a claim, in the measure's own unit; above 0 is what the claim says.
+
+    With `crossed` it is many: every pair of values of one axis against every pair of the other,
+    among the arms that the only term selects.
+    """
 
     name: str
     measure: str
     margin: float | None
     threshold: float | None
     terms: tuple[Term, ...]
+    crossed: tuple[str, str] | None = None
 
     @property
     def unit(self) -> str:
@@ -234,12 +239,13 @@ def _part(claim: Mapping[str, Any], part: Mapping[str, Any], where: str) -> Part
     """A part with what it takes over from its claim: measure, margin, threshold, where, terms."""
     both = {**claim, **part}
     shared = {**claim.get("where", {}), **part.get("where", {})}
+    if both.get("crossed"):
+        return _crossed_part(claim, both, shared, where)
     if "terms" not in both:
         raise UserError(
             f"{where}: the key 'terms' is missing, in the claim or in each of its parts"
         )
-    measure = both.get("measure", ACCURACY)
-    margin = both.get("margin", DEFAULT_MARGIN_PP if unit_of(measure) == "pp" else None)
+    measure, margin = _measure_and_margin(both)
     threshold = both.get("threshold")
     if claim["type"] == "equivalence" and margin is None:
         raise UserError(f"{where}: margin is missing; an equivalence needs one, in {measure}")
@@ -250,6 +256,28 @@ def _part(claim: Mapping[str, Any], part: Mapping[str, Any], where: str) -> Part
     terms = tuple(_term({**shared, **term}, where) for term in both["terms"])
     _check_weights(terms, claim["type"], where)
     return Part(part["name"], measure, margin, threshold, terms)
+
+
+def _measure_and_margin(both: Mapping[str, Any]) -> tuple[str, float | None]:
+    measure = both.get("measure", ACCURACY)
+    return measure, both.get("margin", DEFAULT_MARGIN_PP if unit_of(measure) == "pp" else None)
+
+
+def _crossed_part(
+    claim: Mapping[str, Any], both: Mapping[str, Any], shared: Mapping[str, Any], where: str
+) -> Part:
+    """A part that asks of many contrasts whether any differs from 0, either way."""
+    if claim["type"] != "interaction" or not claim.get("two_sided"):
+        raise UserError(
+            f"{where}: crossed has no direction; expected type interaction and two_sided true"
+        )
+    if "terms" in both:
+        raise UserError(f"{where}: both crossed and terms; expected one of them")
+    one, two = both["crossed"]
+    measure, margin = _measure_and_margin(both)
+    return Part(
+        both["name"], measure, margin, None, (_term({**shared, "weight": 1}, where),), (one, two)
+    )
 
 
 def _term(raw: Mapping[str, Any], where: str) -> Term:

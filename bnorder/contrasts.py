@@ -4,6 +4,7 @@ Accuracies are counts of correct answers, so their contrasts are computed in who
 differences that are equal tie, and no test breaks on the rounding of a mean.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pandas as pd
 
 from bnorder.claims import ACCURACY, AXES, Claim, Part, Term
 from bnorder.errors import UserError
-from bnorder.estimates import Floats, Numbers
+from bnorder.estimates import Floats, Numbers, standing_out
 from bnorder.language import ENGLISH
 from bnorder.ordering import Activation, Ordering
 from bnorder.study import Arm, Study
@@ -82,6 +83,8 @@ class Contrast:
 
     keys: what the sign-flip test compares, whole numbers where that is possible.
     plus, minus: the two sides' values; weights: of each arm.
+    all: of a crossed part, every contrast, (k, n); the other fields are those of the one that
+    stands out most, and `which` says which it is.
     """
 
     values: Floats
@@ -89,6 +92,8 @@ class Contrast:
     plus: Floats
     minus: Floats
     weights: Mapping[Arm, Fraction]
+    all: Floats | None = None
+    which: str = ""
 
 
 class RunTable:
@@ -144,7 +149,10 @@ class RunTable:
 
 
 def weighted_arms(part: Part, grid: Grid) -> dict[Arm, Fraction]:
-    """Each arm's weight in a part's contrast; raises NotTested when the grid lacks one."""
+    """Each arm's weight in a part's contrast; raises NotTested when the grid lacks one.
+
+    Not of a crossed part, which has many; see `crossed_weights`.
+    """
     _check_cuts(part.terms, grid)
     weights: dict[Arm, Fraction] = {}
     for term in part.terms:
@@ -155,6 +163,29 @@ def weighted_arms(part: Part, grid: Grid) -> dict[Arm, Fraction]:
     if not weights:
         raise NotTested("its sides are the same arms in this study")
     return weights
+
+
+def crossed_weights(part: Part, grid: Grid) -> dict[str, dict[Arm, Fraction]]:
+    """Each of a crossed part's contrasts, in words, with its arms' weights.
+
+    All else is averaged over. Raises NotTested where an axis has one value only.
+    """
+    assert part.crossed
+    arms = _selected(part.terms[0], grid)
+    levels = [list(dict.fromkeys(getattr(arm, axis) for arm in arms)) for axis in part.crossed]
+    for axis, found in zip(part.crossed, levels, strict=True):
+        if len(found) < 2:
+            raise NotTested(f"it needs at least two values of {axis}; the study has {_list(found)}")
+    one, two = part.crossed
+    contrasts = {}
+    for a, b in itertools.combinations(levels[0], 2):
+        for c, d in itertools.combinations(levels[1], 2):
+            signs = {(a, c): 1, (b, c): -1, (a, d): -1, (b, d): 1}
+            cells = {arm: signs.get((getattr(arm, one), getattr(arm, two)), 0) for arm in arms}
+            each = Fraction(4, sum(map(abs, cells.values())))
+            words = f"{a} − {b}, on {two} {c} − {d}"
+            contrasts[words] = {arm: sign * each for arm, sign in cells.items() if sign}
+    return contrasts
 
 
 def _selected(term: Term, grid: Grid) -> list[Arm]:
@@ -229,26 +260,49 @@ def describe(ordering: str) -> dict[str, str]:
 
 def contrast_of(part: Part, table: RunTable) -> Contrast:
     """A part's contrast, one number a seed; raises NotTested rather than use fewer runs."""
+    if part.crossed:
+        return _crossed_contrast(part, table)
     weights = weighted_arms(part, table.grid)
-    measured = table.measured(part.measure)
-    if measured is None:
-        label = ENGLISH.measures.get(part.measure, part.measure)
-        raise NotTested(f"the study did not measure the {label}")
-    rows = [table.index.get(arm) for arm in weights]
-    _check_complete(list(weights), rows, measured, table, part.measure)
-    taken = np.array([row for row in rows if row is not None])
+    measured, taken = _measured(list(weights), table, part.measure)
     values = measured.values[taken]
-    w = np.array([float(weight) for weight in weights.values()])
+    w: Floats = np.array([float(weight) for weight in weights.values()])
     threshold = part.threshold or 0.0
-    plain = w @ values - threshold
+    plain: Floats = w @ values - threshold
     keys: Numbers = plain
     if measured.counts is not None and measured.out_of is not None:
         exact = _exact(weights, measured.counts[taken], measured.out_of[taken], threshold)
         if exact is not None:
             keys, scale = exact
-            plain = keys * scale
+            plain = np.asarray(keys * scale, dtype=np.float64)
     plus = np.clip(w, 0, None) @ values
     return Contrast(plain, keys, plus, np.clip(-w, 0, None) @ values + threshold, weights)
+
+
+def _measured(
+    arms: Sequence[Arm], table: RunTable, measure: str
+) -> tuple[Measured, npt.NDArray[np.int64]]:
+    """The measure and the arms' rows in it; raises NotTested where it lacks a run's value."""
+    measured = table.measured(measure)
+    if measured is None:
+        label = ENGLISH.measures.get(measure, measure)
+        raise NotTested(f"the study did not measure the {label}")
+    rows = [table.index.get(arm) for arm in arms]
+    _check_complete(arms, rows, measured, table, measure)
+    return measured, np.array([row for row in rows if row is not None])
+
+
+def _crossed_contrast(part: Part, table: RunTable) -> Contrast:
+    """All contrasts of a crossed part, and the one that stands out most from its own spread."""
+    weights = crossed_weights(part, table.grid)
+    arms = list(dict.fromkeys(arm for each in weights.values() for arm in each))
+    measured, taken = _measured(arms, table, part.measure)
+    values = measured.values[taken]
+    w: Floats = np.array([[float(x.get(arm, 0)) for arm in arms] for x in weights.values()])
+    found: Floats = w @ values
+    best = int(np.argmax(standing_out(found)))
+    which = list(weights)[best]
+    plus, minus = np.clip(w[best], 0, None) @ values, np.clip(-w[best], 0, None) @ values
+    return Contrast(found[best], found[best], plus, minus, weights[which], found, which)
 
 
 def _check_complete(

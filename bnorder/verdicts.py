@@ -18,6 +18,7 @@ from bnorder.estimates import Flips, Floats, Numbers
 
 LEVEL = 0.05
 POWER = 0.8
+Z_POWER = 0.8416  # the normal quantile of it
 RESAMPLES = 500
 SEED = 20230101  # of every generator in the analysis: the same table gives the same bytes
 WORDS: tuple[VerdictWord, ...] = ("inconclusive", "supported", "contradicted", "negligible")
@@ -25,10 +26,23 @@ WORDS: tuple[VerdictWord, ...] = ("inconclusive", "supported", "contradicted", "
 
 @dataclass(frozen=True)
 class PartData:
-    """A part's contrasts of many studies: values and what the flips compare, (studies, n)."""
+    """A part's contrasts of many studies: values and what the flips compare, (studies, n).
+
+    Of a crossed part (k, studies, n), its k contrasts.
+    """
 
     values: Floats
     keys: Numbers
+
+    @classmethod
+    def of_study(cls, contrast: Contrast) -> "PartData":
+        if contrast.all is not None:
+            return cls(contrast.all[:, None], contrast.all[:, None])
+        return cls(contrast.values[None], contrast.keys[None])
+
+    def drawn(self, seeds: npt.NDArray[np.int64]) -> "PartData":
+        """Of one study, with the seeds (resamples, n) in the place of its own."""
+        return PartData(self.values[..., seeds].squeeze(-3), self.keys[..., seeds].squeeze(-3))
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,15 @@ class Decisions:
 
 
 def part_tests(claim: Claim, part: Part, data: PartData, flips: Flips) -> PartTests:
-    """The p-values of one part; p = 1 for the direction in which the mean does not point."""
+    """The p-values of one part; p = 1 for the direction in which the mean does not point.
+
+    A crossed part is supported if any of its contrasts differs from 0, negligible if all do not.
+    """
+    if part.crossed:
+        p = est.largest_flip_p(data.values, flips)
+        ones = np.ones_like(p)
+        tost = est.tost_p(data.values, part.margin).max(axis=0) if part.margin else ones
+        return PartTests(p, p, ones, tost)
     mean = data.values.mean(axis=-1)
     tost = est.tost_p(data.values, part.margin) if part.margin else np.ones_like(mean)
     p = est.sign_flip_p(data.keys, flips)
@@ -133,7 +155,7 @@ def _judge_family(
     flips: Flips,
     resamples: int,
 ) -> dict[str, Verdict]:
-    data = {c.id: [PartData(x.values[None], x.keys[None]) for x in contrasts[c.id]] for c in claims}
+    data = {c.id: [PartData.of_study(x) for x in contrasts[c.id]] for c in claims}
     tests = [_tests(c, data[c.id], flips) for c in claims]
     decisions = decide(claims, tests)
     stability = _stability(claims, data, decisions.words[0], resamples)
@@ -162,10 +184,7 @@ def _stability(
     rng = np.random.default_rng(SEED)
     drawn = rng.integers(n, size=(resamples, n))
     flips = est.flip_signs(n, rng, max_exact=12, draws=4096)
-    again = {
-        name: [PartData(d.values[0][drawn], d.keys[0][drawn]) for d in parts]
-        for name, parts in data.items()
-    }
+    again = {name: [part.drawn(drawn) for part in parts] for name, parts in data.items()}
     redone = decide(claims, [_tests(c, again[c.id], flips) for c in claims]).words
     return [
         Stability(resamples, {w: float((redone[:, i] == k).mean()) for k, w in enumerate(WORDS)})
@@ -185,7 +204,9 @@ def _verdict(
     word = WORDS[int(decisions.words[0, column])]
     level = float(decisions.holm_level[0, column])
     estimates = tuple(
-        _estimate(claim, part, contrast, test, level, table)
+        (_crossed_estimate if part.crossed else _estimate)(
+            claim, part, contrast, test, level, table
+        )
         for part, contrast, test in zip(claim.parts, contrasts, tests, strict=True)
     )
     if len(estimates) == 1:
@@ -210,7 +231,7 @@ def _disagreements(claim: Claim, estimates: Sequence[Estimate]) -> tuple[str, ..
     if claim.type == "equivalence":
         return ()
     found = []
-    for e in estimates:
+    for e in (e for e in estimates if not math.isnan(e.t_p)):  # a crossed part has no such checks
         for name, p in (("paired t-test", e.t_p), ("Wilcoxon test", e.wilcoxon_p)):
             if (p < LEVEL) != (e.p < LEVEL):
                 found.append(f"{e.name + ': ' if e.name else ''}{name}")
@@ -262,6 +283,38 @@ def _estimate(
     )
 
 
+def _crossed_estimate(
+    claim: Claim, part: Part, contrast: Contrast, test: PartTests, level: float, table: RunTable
+) -> Estimate:
+    """The contrast that stands out most, with an interval that holds for all of them at once.
+
+    It was picked for being the largest, so checks that know nothing of the others are left out.
+    """
+    assert contrast.all is not None
+    plain = _estimate(claim, part, contrast, test, level, table)
+    n, error = plain.n, plain.sd / math.sqrt(plain.n)
+    flips = est.flip_signs(n, np.random.default_rng(SEED))
+    reach = est.simultaneous_t(contrast.all, flips, LEVEL) * error
+    detectable, needed = math.nan, None
+    if est.attainable_level(n, level) > 0:
+        factor = est.simultaneous_t(contrast.all, flips, level) + Z_POWER
+        detectable = factor * error
+        if plain.verdict == "inconclusive" and plain.mean:
+            needed = max(n, math.ceil((factor * plain.sd / plain.mean) ** 2))
+    none = dict.fromkeys(("t_p", "wilcoxon_p", "g_av", "g_low", "g_high"), math.nan)
+    return replace(
+        plain,
+        name=f"{part.name} (most: {contrast.which})" if part.name else contrast.which,
+        ci_low=plain.mean - reach,
+        ci_high=plain.mean + reach,
+        tost_low=math.nan,
+        tost_high=math.nan,
+        smallest_detectable=detectable,
+        seeds_to_settle=needed,
+        **none,  # type: ignore[arg-type]
+    )
+
+
 def _part_word(claim: Claim, test: PartTests, level: float) -> VerdictWord:
     """A part's own verdict at the level that its claim met; a part among several pays for them."""
     steps = round(LEVEL / level)
@@ -300,7 +353,11 @@ def _to_settle(
 
 def _by_dataset(claim: Claim, part: Part, table: RunTable) -> tuple[Interval, ...]:
     """The same contrast on each data set alone, where it averages over several."""
-    if len(table.grid.dataset) < 2 or any("dataset" in t.select for t in part.terms):
+    if (
+        part.crossed
+        or len(table.grid.dataset) < 2
+        or any("dataset" in t.select for t in part.terms)
+    ):
         return ()
     rows = []
     for dataset in table.grid.dataset:

@@ -1,5 +1,6 @@
 """The claims file: what it says, and one clear line for every way of getting it wrong."""
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,7 +8,14 @@ import pytest
 import yaml
 
 from bnorder.claims import Claims, claims_schema, load_claims
-from bnorder.contrasts import Grid, NotTested, check_meaning, weighted_arms
+from bnorder.contrasts import (
+    Grid,
+    NotTested,
+    check_meaning,
+    crossed_weights,
+    describe,
+    weighted_arms,
+)
 from bnorder.errors import UserError
 
 ARTICLE = Path(__file__).parents[1] / "claims" / "article.yaml"
@@ -121,11 +129,28 @@ def test_t6_compares_the_least_with_the_greatest_depth(article: Claims) -> None:
     assert found["mnist.act-bn-conv.elu.d2.base"] > 0 > found["mnist.act-bn-conv.elu.d5.base"]
 
 
-def test_t8_needs_two_data_sets(article: Claims) -> None:
+def test_t8_crosses_every_two_orders_with_every_two_data_sets_and_depths(article: Claims) -> None:
+    by_dataset, by_depth = next(c for c in article.claims if c.id == "T8").parts
     with pytest.raises(NotTested, match="at least two values of dataset"):
-        weights(article, "T8")
-    two = Grid(("mnist", "kmnist"), *(GRID.values(a) for a in AXES_LEFT), GRID.seeds)  # type: ignore[arg-type]
-    assert weights(article, "T8", two)["mnist.bn-act-conv.relu.d2.base"] > 0
+        crossed_weights(by_dataset, GRID)
+    three = Grid(("mnist", "kmnist", "digits"), *(GRID.values(a) for a in AXES_LEFT), GRID.seeds)  # type: ignore[arg-type]
+    found = crossed_weights(by_dataset, three)
+    orders = sum(describe(str(o))["bn_class"] != "none" for o in GRID.ordering)
+    assert len(found) == math.comb(orders, 2) * math.comb(3, 2)
+    for weights in found.values():
+        assert sum(weights.values()) == 0
+        assert sum(map(abs, weights.values())) == 4
+        assert not any(arm.ordering == "conv-act" for arm in weights)
+        assert len({arm.ordering for arm in weights}) == len({a.dataset for a in weights}) == 2
+    pair = found["bn-act-conv − act-bn-conv, on dataset mnist − digits"]
+    signs = {(arm.ordering, arm.dataset): weight > 0 for arm, weight in pair.items()}
+    assert signs == {
+        ("bn-act-conv", "mnist"): True,
+        ("act-bn-conv", "mnist"): False,
+        ("bn-act-conv", "digits"): False,
+        ("act-bn-conv", "digits"): True,
+    }
+    assert len(crossed_weights(by_depth, GRID)) == math.comb(orders, 2)
 
 
 AXES_LEFT = ("ordering", "activation", "depth", "variant")
