@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report calibrate bench test check lock dictionary clean
+.PHONY: help setup report publish restore calibrate bench test check lock dictionary clean
 
 STUDY ?= quick
 CORES ?= all
@@ -16,7 +16,7 @@ KEYS := TITLE DATASETS ORDERINGS ACTIVATIONS DEPTHS SEEDS VARIANTS SELECTION REC
   ARMS_PER_JOB JOBS_PER_GPU THRESHOLDS DATA_DIRS CLAIMS PROBES WIDTH KERNEL DOWNSAMPLING DOWNSAMPLE_BLOCKS STEM HEAD \
   FINAL_NORM_ACT CONV_BIAS SCALING INITIALISATION BN_MOMENTUM BN_EPS OPTIMISER LEARNING_RATE \
   MOMENTUM WEIGHT_DECAY SCHEDULE BATCH_SIZE EPOCHS TRAIN_IMAGES VALIDATION_IMAGES PRECISION
-SETTINGS := ALLOW_MISSING GPU
+SETTINGS := ALLOW_MISSING GPU FROM
 OTHERS := STUDY CORES PROFILE ARGS RESULTS ENVIRONMENT
 
 # Only variables of the command line count: an environment with WIDTH=80 changes no study.
@@ -46,9 +46,15 @@ help: ## list these targets
 setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)
 	@$(call USE,); echo "Python: $$bin"
 
-report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARGS=--dry-run, any key)
+report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARGS=--dry-run, FROM=published, any key)
 	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
 	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
+
+publish: ## put a study's records, verdicts and reports into report/published/ (STUDY=article)
+	@$(call USE,); python scripts/publish.py $(CONFIG)
+
+restore: ## take over a study's published records, so that only what is missing is trained (STUDY=article)
+	@$(call USE,); python scripts/restore.py $(CONFIG)
 
 calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
 	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration

@@ -123,6 +123,24 @@ def _trusted(path: Path, read: Callable[[], T | None]) -> T | None:
         return None
 
 
+def finished_runs(
+    folder: Path, name: str, identity: Mapping[str, str], hashes: Mapping[str, str]
+) -> list[Record]:
+    """A job's records where all its runs were finished before, else none; needs no torch.
+
+    identity: `code` and `data`, the hashes that must agree; hashes: run id -> configuration hash.
+    """
+    files = JobFiles(folder, name, identity)
+    files.load_finished(hashes)
+    found = files.finished
+    return [found[run] for run in hashes] if set(hashes) <= set(found) else []
+
+
+def finished_file(folder: Path, name: str) -> Path:
+    """Where a job keeps the records of its finished runs until all are."""
+    return _paths(folder, name)[0]
+
+
 def claim(folder: Path, name: str, records: Path) -> IO[str]:
     """Be the only process that trains this job; keep what it returns until the job is done.
 

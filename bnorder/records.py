@@ -209,7 +209,7 @@ def collect(study: Study, folder: Path, current_code: str | None = None) -> list
                 record = Record.from_line(line)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(_redo(where, path, f"a damaged record ({error})")) from None
-            problem = _problem(record, expected, found, current_code, data)
+            problem = record_problem(record, expected, found, current_code, data)
             if problem:
                 raise UserError(_redo(where, path, problem))
             found[record.run.id] = record
@@ -233,13 +233,18 @@ def _redo(where: str, path: Path, problem: str) -> str:
     return f"{where}: {problem}; delete {path.name}, and the next run trains it again"
 
 
-def _problem(
+def record_problem(
     record: Record,
     expected: dict[str, str],
     found: dict[str, Record],
     current_code: str,
     data: dict[str, str],
 ) -> str | None:
+    """Why a record is not the study's, in words; None where it is.
+
+    expected: run id -> configuration hash; found: the records before it, by run id; data: data
+    set -> checksum, filled in by the first record of each data set.
+    """
     run = record.run
     if run.id not in expected:
         return f"a foreign record: {run.id} is no run of this study"

@@ -12,11 +12,12 @@ import yaml
 from bnorder.claims import Claim, load_claims
 from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
 from bnorder.ordering import Activation, Ordering
+from bnorder.published import STUDY, published_folder
 from bnorder.schema import parse_yaml
 from bnorder.study import Study, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
-SETTINGS = ("study", "allow_missing", "gpu")
+SETTINGS = ("study", "allow_missing", "gpu", "from")
 
 # One library a row, under the names that Linux and macOS give it; WeasyPrint loads the same ones.
 PDF_LIBRARIES = (
@@ -42,9 +43,24 @@ def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], S
 
     Raises UserError for a study that cannot be read or that the schema does not allow.
     """
-    path = study_path(str(config.get("study", "quick")))
+    source = published_source(config)
+    path = source / STUDY if source else study_path(str(config.get("study", "quick")))
     overrides = study_overrides(config)
     return path, overrides, load_study(path, overrides)
+
+
+def published_source(config: Mapping[str, Any]) -> Path | None:
+    """The folder of published results that take the place of training; None without `from`.
+
+    Raises UserError where the study is not published.
+    """
+    source = config.get("from")
+    return published_folder(str(source), str(config.get("study", "quick"))) if source else None
+
+
+def results_folder(config: Mapping[str, Any], study: Study) -> Path:
+    """Where a study's results lie; those made from published records lie apart."""
+    return Path("results", study.name + ("+published" if config.get("from") else ""))
 
 
 def check_claims(path: str) -> None:

@@ -10,17 +10,21 @@ from bnorder.errors import UserError, exit_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, type=Path, help="the effective study")
-    parser.add_argument("--records", required=True, type=Path, help="the folder of records")
+    parser.add_argument(
+        "--records", required=True, type=Path, help="the folder of records, or of published ones"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the folder for the tables")
     parser.add_argument("--allow-missing", action="store_true", help="go on without missing runs")
     arguments = parser.parse_args()
 
-    from bnorder import checkpoints, records
+    from bnorder import checkpoints, published, records
     from bnorder.study import load_study
 
     study = load_study(arguments.study)
     parts = study.parts()
-    found = [records.collect(part, arguments.records) for part in parts]
+    is_published = (arguments.records / published.RECORDS).exists()
+    read = published.published_records if is_published else records.collect
+    found = [read(part, arguments.records) for part in parts]
     missing = [
         run
         for part, there in zip(parts, found, strict=True)

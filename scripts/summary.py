@@ -2,7 +2,6 @@
 
 import _bootstrap  # noqa: F401
 import argparse
-from pathlib import Path
 
 from bnorder.errors import exit_cleanly
 
@@ -13,10 +12,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder.summary import summary
-    from bnorder.workflow import configured_study
+    from bnorder.workflow import configured_study, results_folder
 
     pairs = dict(word.partition("=")[::2] for word in arguments.config)
-    text = summary(Path("results", configured_study(pairs)[2].name))
+    text = summary(results_folder(pairs, configured_study(pairs)[2]))
     if text:
         print(text)
 

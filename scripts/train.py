@@ -2,6 +2,7 @@
 
 import _bootstrap  # noqa: F401
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -17,25 +18,44 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the records (.jsonl) to write")
     arguments = parser.parse_args()
 
-    from bnorder.devices import take_gpu
-
+    from bnorder import checkpoints
     from bnorder.study import load_study, parse_override
 
     study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
-    lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
-    from bnorder import captured, checkpoints, data
-
     study = study.part_with(arguments.job)
     job = study.job(arguments.job)
     log = Log(job.name, len(job.runs))
-    if lease:
-        print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"
     lock = checkpoints.claim(folder, job.name, arguments.out)
-    trained = captured.train_job(study, job, data.load(arguments.data), log.progress, folder)
+    trained = _finished(study, job, arguments.data, folder) or _train(study, job, arguments, log)
     checkpoints.finish(folder, job.name, arguments.out, trained)
     lock.close()
     log.end(trained)
+
+
+def _finished(study, job, data, folder):  # type: ignore[no-untyped-def]
+    """The job's records where all its runs were finished before, as after `make restore`."""
+    from bnorder import checkpoints, records
+
+    summary = data.with_suffix(".json")
+    if not summary.exists():
+        return []
+    checksum = json.loads(summary.read_text(encoding="utf-8"))["sha256"]
+    identity = {"code": records.code_hash(study.probes), "data": checksum}
+    hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
+    return checkpoints.finished_runs(folder, job.name, identity, hashes)
+
+
+def _train(study, job, arguments, log):  # type: ignore[no-untyped-def]
+    from bnorder.devices import take_gpu
+
+    lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
+    from bnorder import captured, data
+
+    if lease:
+        print(f"on GPU {lease.device}, leased")
+    folder = arguments.out.parent.parent / "checkpoints"
+    return captured.train_job(study, job, data.load(arguments.data), log.progress, folder)
 
 
 class Log:

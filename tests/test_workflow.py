@@ -4,10 +4,11 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,6 +267,57 @@ def test_overridden_study_has_its_own_results(first: Done, plan: Runner) -> None
     planned = plan("tiny", "depths=2", "learning_rate=1e-5", "seeds=[0,7]")
     assert planned.planned()["train"] == 1
     assert "results/tiny+depths=2+learning_rate=1e-05+seeds=0,7/report/report.pdf" in planned.text
+
+
+# Published results
+
+
+@pytest.fixture(scope="module")
+def published(first: Done, project: Path, make: Runner) -> Iterator[Path]:
+    """The tiny study, published, and its results put away until the tests below are done."""
+    done = make("publish", "STUDY=tiny")
+    assert done.status == 0, done.text
+    assert "8 of 8 runs published" in done.text
+    (project / "results").rename(project / "away")
+    yield project / "report/published/tiny"
+    shutil.rmtree(project / "results")
+    (project / "away").rename(project / "results")
+
+
+def test_published_results_give_the_same_verdicts_and_report_without_training_or_data(
+    published: Path, project: Path, make: Runner
+) -> None:
+    done = make("report", "STUDY=tiny", "FROM=published", "CORES=2")
+    assert done.status == 0, done.text
+    assert "results/tiny+published/report/report.pdf" in done.text
+    results = project / "results/tiny+published"
+    for name in ("analysis/verdicts.json", "report/report.html", "report/report.pdf"):
+        assert (results / name).read_bytes() == (published / Path(name).name).read_bytes()
+        assert (results / name).read_bytes() == (project / "away/tiny" / name).read_bytes()
+    assert not (project / "results/data").exists()
+    assert not (results / "records").exists()
+
+
+def test_restored_records_are_those_that_training_left(
+    published: Path, project: Path, make: Runner
+) -> None:
+    taken = make("restore", "STUDY=tiny")
+    assert taken.status == 0, taken.text
+    assert "8 of 8 runs taken" in taken.text
+    done = make("report", "STUDY=tiny", "CORES=2", "ARGS=--until collect")
+    assert done.status == 0, done.text
+    for path in (project / "away/tiny/records").glob("*"):
+        again = project / "results/tiny/records" / path.name
+        assert again.read_bytes() == path.read_bytes()
+        log = project / "results/tiny/logs/train" / f"{path.stem}.log"
+        assert "4 runs were finished before" in log.read_text(encoding="utf-8")
+
+
+def test_an_unpublished_study_is_one_line(published: Path, make: Runner) -> None:
+    done = make("report", "STUDY=other", "FROM=published")
+    assert done.status != 0
+    assert "report/published/other: no published results" in done.text
+    assert "Traceback" not in done.text
 
 
 # What goes wrong

@@ -12,6 +12,8 @@ from bnorder.workflow import (
     full_disk,
     memory_kills,
     or_exit,
+    published_source,
+    results_folder,
     set_options,
     setting,
     short_of_memory,
@@ -28,7 +30,8 @@ GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", int(ALONE and bool(cuda_de
 
 SET_OVERRIDES = set_options(OVERRIDES)
 
-RESULTS = f"results/{STUDY.name}"
+RESULTS = str(results_folder(config, STUDY))
+PUBLISHED = or_exit(lambda: published_source(config))  # takes the place of training, or None
 
 
 def reported_table(table):
@@ -51,7 +54,11 @@ RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 # follows training takes seconds, so any change of the library redoes it; no list to keep.
 LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
 DATA_SOURCE = source_hash([Path("bnorder/data.py")])
-TEMPLATES = sorted(str(p) for p in Path("report").rglob("*") if p.suffix in TEMPLATE_SUFFIXES)
+TEMPLATES = sorted(
+    str(p)
+    for p in Path("report").rglob("*")
+    if p.suffix in TEMPLATE_SUFFIXES and not p.is_relative_to("report/published")
+)
 COLLECTED = ["runs", "curves", *["selection"] * bool(STUDY.selection), *["probes"] * STUDY.probes]
 # As .csv they stand in Snakemake's own report (`snakemake --report report.zip`), with captions.
 ANALYSIS_TABLES = [
@@ -77,7 +84,9 @@ def slug_of(job):
 
 
 def recorded(records):
-    """The records that there are, where `allow_missing=1` makes do with them; else all."""
+    """The published records, those that there are (`allow_missing=1` makes do with them), or all."""
+    if PUBLISHED:
+        return sorted(str(path) for path in PUBLISHED.glob("*.parquet"))
     return [r for r in records if Path(r).exists()] if ALLOW_MISSING else records
 
 

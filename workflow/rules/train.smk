@@ -40,6 +40,7 @@ rule train:
         "--job {wildcards.job:q} --data {input.data:q} --out {output.records:q} > {log:q} 2>&1"
 
 
+# FROM=published it reads published records instead, and nothing above has to run.
 rule collect:
     input:
         study=f"{RESULTS}/study.yaml",
@@ -63,8 +64,8 @@ rule collect:
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.runs).parent),
-        records=lambda wildcards, output: str(Path(output.runs).parents[1] / "records"),
-        allow_missing=["--allow-missing"] if ALLOW_MISSING else [],
+        records=str(PUBLISHED or Path(RESULTS, "records")),
+        allow_missing=["--allow-missing"] if ALLOW_MISSING or PUBLISHED else [],
     shell:
         "python scripts/collect.py --study {input.study:q} --records {params.records:q} "
         "--out {params.folder:q} {params.allow_missing:q} > {log:q} 2>&1"

@@ -1,0 +1,288 @@
+"""Published results: a study's records as small tables with checksums, and back again."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from bnorder.checkpoints import finished_file
+from bnorder.errors import UserError
+from bnorder.files import replacing, write_atomically
+from bnorder.records import (
+    Cost,
+    Evaluation,
+    Probe,
+    Provenance,
+    Record,
+    code_hash,
+    record_problem,
+    write_records,
+)
+from bnorder.study import Arm, Run, Study, load_study
+
+if TYPE_CHECKING:
+    import pyarrow  # type: ignore[import-untyped]
+
+PUBLISHED = Path("report/published")
+STUDY, MANIFEST, SUMS = "study.yaml", "manifest.json", "SHA256SUMS"
+RECORDS, PROBES = "records.parquet", "probes.parquet"
+NESTED = {"curve": Evaluation, "cost": Cost, "provenance": Provenance}
+
+
+def published_folder(source: str, study: str) -> Path:
+    """Where the published results of `study` lie; source: `published`, or a folder of them.
+
+    Raises UserError that lists what there is.
+    """
+    base = PUBLISHED if source == "published" else Path(source)
+    if (base / study / STUDY).is_file():
+        return base / study
+    there = ", ".join(sorted(p.parent.name for p in base.glob(f"*/{STUDY}"))) or "none"
+    raise UserError(f"{base / study}: no published results; {base} has: {there}")
+
+
+# Records as tables
+
+
+def write_tables(records: Sequence[Record], folder: Path) -> None:
+    """records.parquet, one row a run with its whole curve, and probes.parquet, one row a number.
+
+    Nothing is lost: `read_tables` gives the same records. Without probes there is no second file.
+    """
+    _write(_records_table(records), folder / RECORDS)
+    if any(record.probes for record in records):
+        _write(_probes_table(records), folder / PROBES)
+
+
+def _write(table: "pyarrow.Table", path: Path) -> None:
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    with replacing(path) as partial:
+        pyarrow.parquet.write_table(table, partial, compression="zstd", compression_level=19)
+
+
+def _records_table(records: Sequence[Record]) -> "pyarrow.Table":
+    import pyarrow
+
+    columns = [("run", pyarrow.string()), *_columns(Arm), ("seed", pyarrow.int64())]
+    columns += _columns(Record, {"curve": pyarrow.list_(_struct(Evaluation))})
+    return pyarrow.Table.from_pylist(
+        [_as_row(record) for record in records], schema=pyarrow.schema(columns)
+    )
+
+
+def _columns(
+    kind: type, special: Mapping[str, "pyarrow.DataType"] | None = None
+) -> list[tuple[str, "pyarrow.DataType"]]:
+    """Name and type of a dataclass's fields; a Record's run and probes stand elsewhere."""
+    import pyarrow
+
+    types = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        int | None: pyarrow.int64(),
+        float | None: pyarrow.float64(),
+    }
+    hints, special = get_type_hints(kind), special or {}
+    names = [f.name for f in fields(kind) if hints[f.name] is not Run and f.name != "probes"]
+    return [
+        (name, special.get(name) or types.get(hints[name]) or _struct(hints[name]))
+        for name in names
+    ]
+
+
+def _struct(kind: type) -> "pyarrow.DataType":
+    import pyarrow
+
+    return pyarrow.struct(_columns(kind))
+
+
+def _as_row(record: Record) -> dict[str, Any]:
+    row = asdict(replace(record, probes=()))
+    run = row.pop("run")
+    return {"run": record.run.id, **run["arm"], "seed": run["seed"], **row}
+
+
+def _probes_table(records: Sequence[Record]) -> "pyarrow.Table":
+    import pyarrow
+
+    numbers = [(record.run.id, probe) for record in records for probe in record.probes]
+    texts = {
+        "run": [run for run, _ in numbers],
+        "layer_name": [p.name for _, p in numbers],
+        "probe": [p.probe for _, p in numbers],
+    }
+    columns = {name: pyarrow.array(values).dictionary_encode() for name, values in texts.items()}
+    columns["step"] = pyarrow.array([p.step for _, p in numbers], pyarrow.int32())
+    columns["layer"] = pyarrow.array([p.layer for _, p in numbers], pyarrow.int32())
+    columns["value"] = pyarrow.array([p.value for _, p in numbers], pyarrow.float64())
+    return pyarrow.table(columns)
+
+
+def read_tables(folder: Path) -> list[Record]:
+    """The records that `write_tables` wrote, their files checked against SHA256SUMS.
+
+    Raises UserError for a file that is missing, altered or no such table.
+    """
+    verify(folder)
+    rows = _rows(folder / RECORDS)
+    probes: dict[str, list[Probe]] = {}
+    if (folder / PROBES).exists():
+        for row in _rows(folder / PROBES):
+            where = (row["step"], row["layer"], row["layer_name"], row["probe"])
+            probes.setdefault(row["run"], []).append(Probe(*where, row["value"]))
+    try:
+        return [_as_record(row, tuple(probes.get(row["run"], ()))) for row in rows]
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{folder / RECORDS}: no table of records ({error})") from None
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.ParquetFile(path).read().to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({error})") from None
+    return rows
+
+
+def _as_record(row: Mapping[str, Any], probes: tuple[Probe, ...]) -> Record:
+    values = dict(row)
+    arm = Arm(**{f.name: values.pop(f.name) for f in fields(Arm)})
+    values["run"] = Run(arm, values.pop("seed"))
+    values["curve"] = tuple(Evaluation(**point) for point in values["curve"])
+    values |= {"cost": Cost(**values["cost"]), "provenance": Provenance(**values["provenance"])}
+    return Record(**values, probes=probes)
+
+
+# Checksums
+
+
+def write_sums(folder: Path) -> None:
+    """SHA256SUMS of all files of a folder, as `sha256sum --check` reads it."""
+    files = sorted(p for p in folder.iterdir() if p.name != SUMS)
+    write_atomically(folder / SUMS, "".join(f"{sha256(p)}  {p.name}\n" for p in files).encode())
+
+
+def verify(folder: Path) -> None:
+    """Raise UserError at the first file that SHA256SUMS lists and that is not what it was."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder / SUMS}: cannot be read ({error})") from None
+    for digest, _, name in (line.partition("  ") for line in lines):
+        path = folder / name
+        if not path.is_file() or sha256(path) != digest:
+            raise UserError(
+                f"{path}: missing or altered: its SHA-256 is not the one in {SUMS}; fetch it "
+                "again, or make it anew with `make publish`"
+            )
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# What a study takes from them
+
+
+def published_records(study: Study, folder: Path) -> list[Record]:
+    """The published records of a study's runs, in its order; other runs are passed over.
+
+    The code that made them need not be the code here, but it must be one for all.
+    Raises UserError for a record of another configuration, other data or other code than the rest.
+    """
+    ours = _of_runs(study, read_tables(folder))
+    found, problems = _accepted(study, ours, ours[0].code_hash if ours else "")
+    if problems:
+        raise UserError(f"{folder / RECORDS}: {problems[0]}; see study.yaml beside it")
+    return found
+
+
+def _of_runs(study: Study, records: Iterable[Record]) -> list[Record]:
+    """The records of a study's runs, in its order."""
+    by_id = {record.run.id: record for record in records}
+    return [by_id[run.id] for run in study.runs() if run.id in by_id]
+
+
+def _accepted(study: Study, records: Iterable[Record], code: str) -> tuple[list[Record], list[str]]:
+    """Those records that are the study's own, and what is wrong with the others."""
+    expected = {run.id: study.config_hash(run.arm) for run in study.runs()}
+    found: dict[str, Record] = {}
+    data: dict[str, str] = {}
+    problems = []
+    for record in records:
+        problem = record_problem(record, expected, found, code, data)
+        if problem:
+            problems.append(problem)
+        else:
+            found[record.run.id] = record
+    return list(found.values()), problems
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a study took over: runs, jobs that need no training, and runs that are left to train."""
+
+    runs: int
+    whole_jobs: int
+    missing: int
+
+
+def restore(study: Study, folder: Path, results: Path) -> Restored:
+    """Put published records where training goes on from, so that it does only what is missing.
+
+    They are taken for runs that `study` trains with the same configuration and the same code; a
+    training job checks its data as well. Records of finished jobs stay as they are.
+    Raises UserError where no published record fits.
+    """
+    published = read_tables(folder)
+    fitting = {
+        record.run.id: record
+        for part in study.parts()
+        for record in _accepted(part, _of_runs(part, published), code_hash(part.probes))[0]
+    }
+    if not fitting:
+        raise UserError(
+            f"{folder}: no record is of a run of {study.name} with this configuration and this "
+            f"code ({code_hash(study.probes)}); nothing was changed"
+        )
+    whole = left = 0
+    for job in (job for part in study.parts() for job in part.jobs()):
+        if (results / "records" / f"{job.name}.jsonl").exists():
+            continue
+        path = finished_file(results / "checkpoints", job.name)
+        known = {run.id: fitting[run.id] for run in job.runs if run.id in fitting}
+        known |= {r.run.id: r for r in _finished(path)}
+        write_records(path, known.values())
+        whole += len(known) == len(job.runs)
+        left += len(job.runs) - len(known)
+    return Restored(len(fitting), whole, left)
+
+
+def _finished(path: Path) -> list[Record]:
+    """Runs that an interrupted job has finished here; what is damaged is trained again."""
+    try:
+        return [Record.from_line(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def published_studies(base: Path = PUBLISHED) -> list[Path]:
+    """The folders of all published studies, by name."""
+    return sorted(path.parent for path in base.glob(f"*/{STUDY}"))
+
+
+def published_study(folder: Path) -> Study:
+    return load_study(folder / STUDY)

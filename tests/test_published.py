@@ -1,0 +1,233 @@
+"""Published results: nothing is lost on the way, and all comes out again without training."""
+
+import json
+import math
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from made_up_records import made_up_records
+
+from bnorder import published, publishing, records
+from bnorder.checkpoints import finished_runs
+from bnorder.errors import UserError
+from bnorder.records import Probe, Record
+from bnorder.study import Study, load_study
+
+SMALL = {
+    "name": "small",
+    "datasets": ["digits"],
+    "orderings": ["bn-act-conv", "act-bn-conv", "conv-bn-act", "conv-act-bn"],
+    "activations": ["relu"],
+    "depths": [2, 5],
+    "seeds": 4,
+    "seeds_per_job": 2,
+    "thresholds": [50, 90],
+}
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)  # a study names its claims file relative to it
+
+
+def small(tmp_path: Path, **changes: object) -> Study:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL | changes), encoding="utf-8")
+    return load_study(path)
+
+
+def put(found: list[Record], tmp_path: Path) -> Path:
+    """A folder with these records as published ones."""
+    folder = tmp_path / "published"
+    folder.mkdir(exist_ok=True)
+    published.write_tables(found, folder)
+    published.write_sums(folder)
+    return folder
+
+
+# Records as tables and back
+
+
+def test_records_come_back_to_the_last_byte(tmp_path: Path) -> None:
+    first, second, third, *rest = made_up_records(small(tmp_path))
+    unusual = [
+        replace(first, status="diverged", diverged_step=3, curve=first.curve[:1]),
+        replace(
+            second,
+            probes=(Probe(0, 1, "block1_conv", "norm", 0.1), Probe(7, 0, "a", "b", math.nan)),
+        ),
+        replace(third, curve=(replace(third.curve[0], test_loss=None, train_loss=1 / 3),)),
+    ]
+    written = [*unusual, *rest]
+    folder = put(written, tmp_path)
+    back = published.read_tables(folder)
+    assert [record.as_line() for record in back] == [record.as_line() for record in written]
+
+
+def test_a_study_without_probes_has_no_table_of_them(tmp_path: Path) -> None:
+    folder = put(made_up_records(small(tmp_path)), tmp_path)
+    assert [p.name for p in folder.glob("*.parquet")] == ["records.parquet"]
+
+
+def test_an_altered_file_is_named_before_it_is_read(tmp_path: Path) -> None:
+    folder = put(made_up_records(small(tmp_path)), tmp_path)
+    with (folder / "records.parquet").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(UserError, match=r"records\.parquet: missing or altered"):
+        published.read_tables(folder)
+
+
+def test_sums_are_those_that_sha256sum_checks(tmp_path: Path) -> None:
+    folder = put(made_up_records(small(tmp_path)), tmp_path)
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_other_recipes_and_mixed_code_are_refused(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    found = made_up_records(study)
+    folder = put(found, tmp_path)
+    assert published.published_records(study, folder) == found
+    with pytest.raises(UserError, match="another configuration"):
+        published.published_records(small(tmp_path, recipe={"epochs": 1}), folder)
+    folder = put([*found[:-1], replace(found[-1], code_hash="f" * 16)], tmp_path)
+    with pytest.raises(UserError, match="trained by other code"):
+        published.published_records(study, folder)
+
+
+# Publishing
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of published results with the whole small study."""
+    folder = tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        study = small(folder)
+        publishing.publish(study, made_up_records(study), [], folder)
+    return folder
+
+
+def test_what_is_published_is_small_and_says_what_made_it(whole: Path) -> None:
+    folder = whole / "small"
+    assert {path.name for path in folder.iterdir()} == {
+        "SHA256SUMS",
+        "claims.yaml",
+        "costs.csv",
+        "manifest.json",
+        "records.parquet",
+        "report.html",
+        "report.pdf",
+        "study.yaml",
+        "verdicts.json",
+    }
+    published.verify(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
+    manifest = published.read_manifest(folder)
+    assert manifest["complete"]
+    assert manifest["runs"]["reported"] == manifest["runs"]["planned"] == 32
+    assert manifest["code"]["numbers"] == [records.code_hash()]
+    assert manifest["trained_with"][0]["runs"] == 32
+    assert manifest["published_with"]["numpy"]
+    listed = {line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
+
+
+def test_an_incomplete_study_is_reported_on_its_whole_seeds_and_keeps_every_record(
+    tmp_path: Path,
+) -> None:
+    study = small(tmp_path)
+    found = made_up_records(study)[:-1]  # seed 3 lacks an arm
+    folder = publishing.publish(study, found, [], tmp_path)
+    manifest = published.read_manifest(folder)
+    assert not manifest["complete"]
+    assert manifest["seeds"] == {"planned": [0, 1, 2, 3], "reported": [0, 1, 2]}
+    verdicts = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
+    assert (verdicts["n_seeds"], verdicts["runs"]["missing"]) == (3, [])
+    assert published.read_tables(folder) == found
+    assert publishing.planned_study(published.published_study(folder), folder) == study
+
+
+def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    found = [record for record in made_up_records(study) if record.run.arm.depth == 2]
+    with pytest.raises(UserError, match=r"16 of 32 runs .* ALLOW_MISSING=1"):
+        publishing.publish(study, found, [], tmp_path)
+    assert not (tmp_path / "small").exists()
+    assert len(list(tmp_path.iterdir())) == 1  # no scratch folder is left
+
+
+def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    found = made_up_records(study)
+    job = study.jobs()[0]
+    benchmarks = tmp_path / "results/benchmarks/train"
+    benchmarks.mkdir(parents=True)
+    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n9.5\t700\t8.25\n")
+    costs = publishing.measured_costs(study, found, tmp_path / "results", tmp_path / "small")
+    assert [(c.job, c.runs, c.processor_seconds) for c in costs] == [(job.name, 2, 8.25)]
+    folder = put(found, tmp_path)
+    publishing.write_costs(costs, folder / "costs.csv")
+    published.write_sums(folder)
+    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.25\n")
+    assert publishing.measured_costs(study, found, tmp_path / "results", folder) == costs
+
+
+# Taking them over
+
+
+def test_restored_records_leave_only_the_missing_runs_to_train(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    found = made_up_records(study)[:-1]
+    folder = put(found, tmp_path)
+    wider = replace(study, seeds=(*study.seeds, 4))
+    done = published.restore(wider, folder, tmp_path / "results")
+    assert (done.runs, done.missing) == (31, 1 + 8)
+    assert done.whole_jobs == 15
+    identity = {"code": records.code_hash(), "data": found[0].data_sha256}
+    taken = {}
+    for job in wider.jobs():
+        hashes = {run.id: wider.config_hash(run.arm) for run in job.runs}
+        for record in finished_runs(tmp_path / "results/checkpoints", job.name, identity, hashes):
+            taken[record.run.id] = record
+    whole = [record for record in found if record.run.id != study.runs()[-2].id]
+    assert [taken[r.run.id] for r in whole] == whole
+    assert len(taken) == 30
+
+
+def test_a_job_checks_the_data_of_restored_records(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    folder = put(made_up_records(study), tmp_path)
+    published.restore(study, folder, tmp_path / "results")
+    job = study.jobs()[0]
+    hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
+    other = {"code": records.code_hash(), "data": "0" * 64}
+    assert finished_runs(tmp_path / "results/checkpoints", job.name, other, hashes) == []
+
+
+def test_nothing_is_restored_into_another_recipe(tmp_path: Path) -> None:
+    folder = put(made_up_records(small(tmp_path)), tmp_path)
+    other = small(tmp_path, recipe={"width": 8})
+    with pytest.raises(UserError, match=r"no record is of a run of small .* nothing was changed"):
+        published.restore(other, folder, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_records_that_are_there_are_not_touched(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    folder = put(made_up_records(study), tmp_path)
+    job = study.jobs()[0].name
+    (tmp_path / "results/records").mkdir(parents=True)
+    (tmp_path / "results/records" / f"{job}.jsonl").write_text("mine")
+    published.restore(study, folder, tmp_path / "results")
+    assert (tmp_path / "results/records" / f"{job}.jsonl").read_text() == "mine"
+    assert not list((tmp_path / "results/checkpoints").glob(f"{job}.finished*"))
+
+
+def test_what_is_not_published_is_one_line_that_lists_what_is(whole: Path) -> None:
+    with pytest.raises(UserError, match=r"absent: no published results; .* has: small"):
+        published.published_folder(str(whole), "absent")
