@@ -108,7 +108,7 @@ class Record:
         """Parse and check a line; raises ValueError that says what is wrong with it."""
         try:
             content = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("truncated or no JSON") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"no record of format {FORMAT}")

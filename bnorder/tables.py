@@ -84,7 +84,8 @@ def _read(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: no such file; expected a table of runs") from None
     except Exception as error:  # parsers raise many kinds for a file that is no table
         line = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as {path.suffix[1:]} ({line})") from None
+        name = str(path)[:200]
+        raise UserError(f"{name}: cannot be read as {path.suffix[1:]} ({line})") from None
     raise UserError(f"{path}: expected a .csv or a .parquet table of runs")
 
 

@@ -103,7 +103,7 @@ def study_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     types = keys["recipe"]["properties"] | keys
     return {
         key: _typed(value, types.get(key, {}))
-        for key, value in sorted(config.items())
+        for key, value in sorted(config.items(), key=lambda item: str(item[0]))
         if key not in SETTINGS
     }
 
