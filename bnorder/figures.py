@@ -37,7 +37,7 @@ def blocks(results: Results) -> Drawing:
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.set_axis_off()
     ax.set_xlim(0, 4.75 + 2 * (longest + 0.3))
-    ax.set_ylim(len(orderings) - 0.4, -0.75)
+    ax.set_ylim(len(orderings) - 0.4, -0.85)
     for y, ordering in enumerate(orderings):
         _block_row(ax, ordering, y, longest)
     data = [

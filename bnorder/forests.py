@@ -89,8 +89,8 @@ def claim(verdict: Row, key: str) -> Drawing | None:
     labels = [_part_words(p, len(parts)) for p in parts]
     for ax, group in zip(axes, groups, strict=True):
         _claim_axis(ax, verdict, group, len(parts))
-    left = label_inches(labels) if any(labels) else 0.12
-    margins(figure, left=left, top=0.05, bottom=0.42, gaps=(0.5, 0.0))
+    left = label_inches(labels) if any(labels) else 0.3  # half a tick's label may stand there
+    margins(figure, left=left, right=0.25, top=0.05, bottom=0.42, gaps=(0.5, 0.0))
     data = [
         {"claim": verdict["id"], "part": p["name"], "seed": s, "value": v, "unit": p["unit"]}
         for p in parts

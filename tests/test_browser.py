@@ -351,6 +351,26 @@ FOCUS = (
 )
 
 
+@pytest.mark.parametrize("name", ["full", "poor", "wide"])
+def test_no_figure_cuts_its_text(visit: Opener, name: str) -> None:
+    assert visit(name).evaluate(CUT) == []
+
+
+CUT = """() => {
+  const cut = [];
+  for (const drawing of document.querySelectorAll("figure svg")) {
+    const frame = drawing.getBoundingClientRect();
+    for (const text of drawing.querySelectorAll("text")) {
+      const box = text.getBoundingClientRect();
+      const out = Math.max(frame.left - box.left, box.right - frame.right,
+        frame.top - box.top, box.bottom - frame.bottom);
+      if (out > 0.5) cut.push(`${drawing.closest("figure").id}: ${text.textContent} (${out} px)`);
+    }
+  }
+  return cut;
+}"""
+
+
 def test_without_script_the_page_is_complete(visit: Opener) -> None:
     page = visit(java_script_enabled=False, scheme="dark")
     assert page.locator("button:visible").count() == 0
