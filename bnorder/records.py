@@ -9,6 +9,7 @@ import tokenize
 from ast import AsyncFunctionDef, ClassDef, Expr, FunctionDef, Module, get_docstring, parse, walk
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,8 +156,11 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     write_text(path, "".join(record.as_line() for record in records))
 
 
+@cache
 def code_hash(probes: bool = False) -> str:
     """Digest of the source that decides a run's numbers; comments and docstrings do not count.
+
+    Read once in a process: a plan of 10,000 jobs asks for it as often.
 
     probes: with the source that decides what probes read, so that switching them on, or changing
     one, trains the runs of such a study anew and leaves every other study alone.
