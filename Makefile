@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report publish restore calibrate bench test check lock dictionary clean
+.PHONY: help setup report publish restore calibrate bench test check lock dictionary snapshots clean
 
 STUDY ?= quick
 CORES ?= all
@@ -89,6 +89,9 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 
 dictionary: ## renew docs/data-dictionary.md from bnorder/dictionary.py
 	@$(call USE,); python scripts/dictionary.py
+
+snapshots: ## renew tests/snapshots/, the generated prose (read the difference before you commit it)
+	@$(call USE,dev); BNORDER_RENEW_SNAPSHOTS=1 python -m pytest -q tests/test_snapshots.py
 
 clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it says what)
 	@remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \

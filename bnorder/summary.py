@@ -15,9 +15,10 @@ def summary(results: Path) -> str:
         return ""
     found = json.loads(verdicts.read_text(encoding="utf-8"))
     lines = [line for claim in found["verdicts"] for line in _verdict(claim)]
-    answer = textwrap.wrap(found["answer"][0], WIDTH)
+    answer = _wrapped(found["answer"][0])
     runs = found["runs"]
-    head = f"Study {found['study']}: {runs['present']} of {runs['expected']} runs."
+    head = f"Study {found['study']}: {runs['present']} of {runs['expected']} runs"
+    head += f", {runs['diverged']} diverged." if runs["diverged"] else "."
     return "\n".join(["", head, *answer, "", *lines, "", "The report:", *map(_indent, reports)])
 
 
@@ -26,7 +27,14 @@ def _verdict(claim: dict[str, str]) -> list[str]:
     body = claim["sentence"]
     if claim["verdict"] != "not tested":
         body += f" {claim['short']}"
-    return textwrap.wrap(label + body, WIDTH, subsequent_indent=" " * len(label))
+    return _wrapped(label + body, indent=len(label))
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    """Lines of at most WIDTH, which never part a p from its value."""
+    kept = text.replace("p = ", "p\xa0=\xa0").replace("p < ", "p\xa0<\xa0")
+    lines = textwrap.wrap(kept, WIDTH, subsequent_indent=" " * indent)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def _indent(path: Path) -> str:
