@@ -103,6 +103,7 @@ def analyse(
     out: str | Path,
     *,
     curves: str | Path | None = None,
+    probes: str | Path | None = None,
     resamples: int = RESAMPLES,
     explore: bool = True,
     say: Callable[[str], None] = lambda line: None,
@@ -124,12 +125,13 @@ def analyse(
     if curves:
         write_table(bands(read_curves(curves)), folder / "bands")
     if explore:
-        from bnorder import otherwise
+        from bnorder import otherwise, why
         from bnorder.mixed import mixed_model
         from bnorder.survival import survival_tables
 
         tables = explore_tables(inputs.runs, table, claims) | survival_tables(inputs.runs)
         tables |= otherwise.tables(table, tables["by_variant"]) | {"choices": inputs.choices}
+        tables |= why.tables(probes, inputs.runs, inputs.grid, claims)
         for name, frame in tables.items():
             write_table(frame, folder / name)
         write_json(asdict(mixed_model(inputs.runs)), folder / "mixed_model.json")

@@ -70,6 +70,7 @@ class Claim:
     type: ClaimType
     two_sided: bool
     parts: tuple[Part, ...]
+    probe: str = ""  # what inside the network should explain it
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ def _claim(raw: Mapping[str, Any], path: str | Path) -> Claim:
         type=raw["type"],
         two_sided=raw.get("two_sided", False),
         parts=parts,
+        probe=raw.get("probe", ""),
     )
 
 

@@ -215,6 +215,17 @@ def _estimate(what: str, unit: str = "") -> tuple[Column, ...]:
     )
 
 
+def _story(name: str, what: str, unit: str = "") -> tuple[Column, ...]:
+    """A part of why's rows: a mean over seeds, its interval, p and the answer."""
+    return (
+        _own(name, f"mean over seeds of {what}", unit),
+        _own(f"{name}_low", "lower end of its 95 % t-interval", unit),
+        _own(f"{name}_high", "upper end of its 95 % t-interval", unit),
+        _own(f"{name}_p", "its two-sided sign-flip p-value, not adjusted"),
+        _own(f"{name}_word", "yes as the claim has it, no the opposite, or open", kind="text"),
+    )
+
+
 def _band(measure: str, words: str, unit: str = "") -> tuple[Column, ...]:
     return (
         _own(f"{measure}_mean", f"{words}, mean over the runs still training", unit),
@@ -374,6 +385,39 @@ TABLES = (
         "variant",
         _own("tested", "claims that base and the variant can test", kind="whole"),
         _own("changed", "those whose verdict differs", kind="whole"),
+    ),
+    _table(
+        "analysis/probe_steps",
+        "an arm, a probe and a step",
+        "Exploration: what the claims' probes read over the training, averaged over layers; base "
+        "recipe.",
+        "dataset ordering activation depth probe step n",
+        *_estimate("the reading, its geometric mean where it spans powers of ten"),
+    ),
+    _table(
+        "analysis/probe_layers",
+        "an arm, a probe, a moment and a layer",
+        "Exploration: what the claims' probes read layer by layer; base recipe.",
+        "dataset ordering activation depth probe step layer n",
+        _own("moment", "start, early (after 100 steps) or end", kind="text"),
+        *_estimate("the reading, its geometric mean where it spans powers of ten"),
+    ),
+    _table(
+        "analysis/why",
+        "a claim's part and a moment",
+        "Exploration: whether the arms that a claim calls worse have the worse probe, and the "
+        "lower accuracy, and whether the two go together.",
+        "claim part probe n arms",
+        _own("part", "name of the claim's part; empty where it has one", kind="text"),
+        _own(
+            "moment", "when the probe was read: start, early (after 100 steps) or end", kind="text"
+        ),
+        _own("arms", "arms of the contrast", kind="whole"),
+        *_story("premise", "the probe, worse − better arms as the claim has them"),
+        *_story("consequence", "test accuracy, better − worse arms as the claim has them", "pp"),
+        *_story(
+            "correlation", "rank correlation of probe and accuracy within a seed, among orders"
+        ),
     ),
     _table(
         "analysis/survival",

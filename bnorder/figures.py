@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bnorder import captions, forests, ladder, look, panels
+from bnorder import captions, forests, ladder, lenses, look, panels
 from bnorder.drawing import STYLE, Drawing, canvas, finish
 from bnorder.ordering import Ordering
 from bnorder.results import Results
@@ -19,7 +19,7 @@ def draw_all(results: Results) -> list[Drawing]:
         drawings = [*panels.accuracy(results), blocks(results), forests.forest(results)]
         drawings += [forests.claim(v, claim_key(v["id"])) for v in results.by_family()]
         drawings += [*panels.learning(results), *panels.convergence(results)]
-        drawings += ladder.controls(results)
+        drawings += [*lenses.drawings(results), *ladder.controls(results)]
         drawings += [forests.class_effect(results), forests.mixed_model(results)]
     return [drawing for drawing in drawings if drawing is not None]
 

@@ -125,6 +125,45 @@ ENGLISH = Language(
         "caveat_unstable": "When the seeds are drawn anew, the verdict on {ids} comes out in fewer "
         "than four of five draws.",
         "caveat_note": "{date}, {claim}: {text}",
+        # Why: probes beside claims.
+        "why.probe.gradient_slope": "slope of the log gradient norm over the layers",
+        "why.probe.activation_gradient_norm": "gradient norm at the convolution's output",
+        "why.probe.bn_input_mean_cv": "variation of the batch mean at BN's input",
+        "why.probe.bn_input_variance_cv": "variation of the batch variance at BN's input",
+        "why.probe.landscape_smoothness": "effective smoothness constant of the loss",
+        "why.start": "at the start",
+        "why.early": "after 100 steps",
+        "why.end": "at the end",
+        "why.steps": "training steps (log scale)",
+        "why.layers": "layer, from the input",
+        "why.title.training": "Over the training: {probe}",
+        "why.title.depth": "Over depth: {probe}",
+        "why.last.training": "At the end of the training",
+        "why.last.depth": "At the last layer",
+        "why.extremes": "{where} it is greatest for {most} ({greatest}) and least for {least} "
+        "({smallest}).",
+        "why.reading.training": "Line: mean over seeds, and over layers where there are several; "
+        "band: its 95 % t-interval. Greater is worse. Solid: BN first, dashed: activation first, "
+        "dotted: without BN.",
+        "why.reading.depth": "Line: mean over seeds; band: its 95 % t-interval. Only {activation} "
+        "is drawn. Solid: BN first, dashed: activation first, dotted: without BN.",
+        "why.told": "{premise}, {joined} {consequence}. {together}",
+        "why.and": "and",
+        "why.but": "but",
+        "why.premise.yes": "The premise holds: the arms that the claim calls worse have the worse "
+        "probe",
+        "why.premise.no": "The premise does not hold: the arms that the claim calls worse have the "
+        "better probe",
+        "why.premise.open": "The premise stays open: the probe is not clearly worse on either side",
+        "why.premise.mixed": "The premise depends on the moment, as the table shows",
+        "why.consequence.yes": "they have the lower accuracy, as the claim has it",
+        "why.consequence.no": "they have the higher accuracy, against the claim",
+        "why.consequence.open": "their accuracy is not clearly lower or higher",
+        "why.together.yes": "Within seeds, orders with the worse probe do worse at the end.",
+        "why.together.no": "Within seeds, orders with the worse probe do better at the end, so the "
+        "probe does not explain the difference.",
+        "why.together.open": "Within seeds, the probe at the end and accuracy do not clearly go "
+        "together, so it does not explain the difference.",
         # Would it hold otherwise.
         "ladder.base": "the study's own recipe",
         "ladder.recomputed": "recomputed BN statistics",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 MOST_COLUMNS = 4
+MOST_NAMES = 5  # beside each other in a legend
 LEAST_ERROR = 1e-3  # percent: an error of 0 cannot stand on a log axis
 
 
@@ -89,7 +90,7 @@ def pages(results: Results, dataset: str, row_height: float) -> list[Page]:
     return [Page(dataset, part, number, len(cut)) for number, part in enumerate(cut)]
 
 
-def _axes(figure: "Canvas", page: Page) -> npt.NDArray[Any]:
+def axes_of(figure: "Canvas", page: Page) -> npt.NDArray[Any]:
     """(rows, columns) axes on one shared scale; panels that a short row lacks are left out."""
     columns = max(len(row) for row in page.rows)
     axes: npt.NDArray[Any] = figure.subplots(
@@ -103,7 +104,7 @@ def _axes(figure: "Canvas", page: Page) -> npt.NDArray[Any]:
     return axes
 
 
-def _each(axes: npt.NDArray[Any], page: Page) -> list[tuple["Axes", Panel]]:
+def each(axes: npt.NDArray[Any], page: Page) -> list[tuple["Axes", Panel]]:
     return [
         (axes[row, column], panel)
         for row, panels in enumerate(page.rows)
@@ -166,9 +167,9 @@ def _accuracy_page(
     orderings: list[str],
     limits: tuple[float, float],
 ) -> int:
-    axes = _axes(figure, page)
+    axes = axes_of(figure, page)
     outside = 0
-    for ax, panel in _each(axes, page):
+    for ax, panel in each(axes, page):
         ax.set_title(panel.title)
         for y, ordering in enumerate(orderings):
             outside += _arm_strip(ax, results, panel, ordering, y, limits)
@@ -262,9 +263,9 @@ def learning(results: Results) -> list[Drawing]:
 
 
 def _learning_page(figure: "Canvas", results: Results, page: Page) -> list[Row]:
-    axes = _axes(figure, page)
+    axes = axes_of(figure, page)
     data: list[Row] = []
-    for ax, panel in _each(axes, page):
+    for ax, panel in each(axes, page):
         ax.set_title(panel.title)
         bands = results.table("bands").where(**panel.cell)
         for ordering in look.in_order(results.study.orderings):
@@ -341,7 +342,7 @@ def legend(figure: "Canvas", orderings: Sequence[str]) -> None:
         "borderpad": 0.0,
         "borderaxespad": 0.15,
     }
-    columns = math.ceil(len(handles) / math.ceil(len(handles) / 6))
+    columns = math.ceil(len(handles) / math.ceil(len(handles) / MOST_NAMES))
     figure.legend(handles=handles, loc="upper center", ncols=columns, **style)
 
 
@@ -368,9 +369,9 @@ def _survival(results: Results, dataset: str, threshold: float) -> list[Drawing]
     drawings = []
     for page in pages(results, dataset, 1.3):
         figure = canvas(0.7 + 1.3 * len(page.rows))
-        axes = _axes(figure, page)
+        axes = axes_of(figure, page)
         data: list[Row] = []
-        for ax, panel in _each(axes, page):
+        for ax, panel in each(axes, page):
             ax.set_title(panel.title)
             data += _survival_panel(ax, table.where(**panel.cell), results)
         axes[0, 0].set_ylim(-0.04, 1.04)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import jinja2
 from markupsafe import Markup, escape
 
-from bnorder import captions, ladder, look, svg, view
+from bnorder import captions, ladder, lenses, look, svg, view
 from bnorder.drawing import Drawing
 from bnorder.figures import draw_all
 from bnorder.files import write_atomically
@@ -199,6 +199,7 @@ def _tables(results: Results, made: Provenance, show: Mapping[str, Any]) -> dict
         "thresholds": [f"{t:g}" for t in results.study.thresholds],
         "model": view.model(results),
         "exploration": view.exploration(results, show),
+        "why": lenses.page(results),
         "otherwise": ladder.page(results),
         "provenance_rows": view.provenance_rows(results, made),
         "arms": view.arms(results, made),

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="study file; without it the runs are the grid")
     parser.add_argument("--selection", type=Path, help="the runs on which its selection is made")
     parser.add_argument("--curves", type=Path, help="learning curves, for their bands (optional)")
+    parser.add_argument("--probes", type=Path, help="what probes read, for the page why (optional)")
     parser.add_argument(
         "--out", type=Path, help="folder for the results (default: analysis, beside the runs)"
     )
@@ -34,6 +35,7 @@ def main() -> None:
         inputs,
         out,
         curves=args.curves,
+        probes=args.probes,
         explore=not args.verdicts_only,
         say=lambda line: print(line, file=sys.stderr),
     )

@@ -1,5 +1,6 @@
 """T8's kind of claim: does any difference along one axis change along another?"""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ ORDERS = ("bn-act-conv", "conv-bn-act", "act-bn-conv", "conv-act-bn")
 
 
 def claim(*axes: str, margin: float | None = 0.2) -> Claim:
-    term = Term(1, {"bn_class": ("bn_first", "act_first")})  # type: ignore[arg-type]
+    term = Term(Fraction(1), {"bn_class": ("bn_first", "act_first")})
     part = Part("", "test_accuracy_pp", margin, None, (term,), axes)  # type: ignore[arg-type]
     return Claim("A", "f", "me", "It depends.", "a - b", "interaction", True, (part,))
 

@@ -5,6 +5,7 @@ rule analyse:
         runs=rules.collect.output.runs,
         curves=rules.collect.output.curves,
         selection=rules.collect.output.selection,
+        probes=rules.collect.output.probes,
         claims=STUDY.claims,
     output:
         verdicts=f"{RESULTS}/analysis/verdicts.json",
@@ -22,8 +23,12 @@ rule analyse:
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.verdicts).parent),
-        selection=lambda wildcards, input: [f"--selection={file}" for file in input.selection],
+        more=lambda wildcards, input: [
+            f"--{name}={file}"
+            for name in ("selection", "probes")
+            for file in ([input[name]] if input[name] else [])
+        ],
     shell:
         "python scripts/analyse.py --study {input.study:q} --runs {input.runs:q} "
-        "--curves {input.curves:q} {params.selection:q} --claims {input.claims:q} --out {params.folder:q} "
+        "--curves {input.curves:q} {params.more:q} --claims {input.claims:q} --out {params.folder:q} "
         "> {log:q} 2>&1"
