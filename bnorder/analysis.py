@@ -21,7 +21,9 @@ from bnorder.derived import (
 )
 from bnorder.errors import UserError
 from bnorder.estimates import smallest_p
+from bnorder.facts import facts
 from bnorder.files import replacing, write_atomically
+from bnorder.language import CODES, language
 from bnorder.sentences import Writer
 from bnorder.study import load_study
 from bnorder.tables import measures_of, read_curves, read_runs, refuse_strangers
@@ -124,6 +126,8 @@ def analyse(
         from bnorder.explore import bands, explore_tables
     if curves:
         write_table(bands(read_curves(curves)), folder / "bands")
+    tables: dict[str, pd.DataFrame] = {}
+    model: dict[str, Any] = {}
     if explore:
         from bnorder import otherwise, why
         from bnorder.mixed import mixed_model
@@ -134,13 +138,17 @@ def analyse(
         tables |= why.tables(probes, inputs.runs, inputs.grid, claims)
         for name, frame in tables.items():
             write_table(frame, folder / name)
-        write_json(asdict(mixed_model(inputs.runs)), folder / "mixed_model.json")
+        model = asdict(mixed_model(inputs.runs))
+        write_json(model, folder / "mixed_model.json")
+    write_json(
+        facts(inputs.runs, inputs.grid, inputs.missing, tables, model), folder / "facts.json"
+    )
     return verdicts
 
 
 def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
     """verdicts.json: the verdicts with all numbers behind them, and the sentences they give."""
-    writer = Writer()
+    writer = Writer(language("en"))
     claims, n = inputs.claims, len(inputs.grid.seeds)
     counts = _counts(inputs)
     headline = claims.headline
@@ -160,10 +168,42 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
         "runs": {**counts, "missing": list(inputs.missing)},
         "families": _families(verdicts),
         "tally": {word: sum(v.verdict == word for v in verdicts) for word in VERDICTS},
+        "n_claims": len(verdicts),
         "headline": headline,
         "answer": writer.answer(verdicts, headline),
         "caveats": writer.caveats(verdicts, counts, n, claims.notes),
         "verdicts": [_verdict(v, writer) for v in verdicts],
+        "translations": {
+            code: translation(inputs, verdicts, Writer(language(code)))
+            for code in CODES
+            if code != "en"
+        },
+    }
+
+
+def translation(inputs: Inputs, verdicts: Sequence[Verdict], writer: Writer) -> dict[str, object]:
+    """The sentences of verdicts.json in another language, under the same keys."""
+    claims, n = inputs.claims, len(inputs.grid.seeds)
+    own = writer.own
+    return {
+        "answer": writer.answer(verdicts, claims.headline),
+        "caveats": writer.caveats(verdicts, _counts(inputs), n, claims.notes),
+        "source": {"name": own(claims.source_name), "about": own(claims.source_about)},
+        "notes": [{**asdict(note), "text": own(note.text)} for note in claims.notes],
+        "verdicts": [
+            {
+                "sentence": own(v.claim.sentence),
+                "contrast": own(v.claim.contrast),
+                "reason": own(v.reason),
+                "note": writer.checks(v),
+                "text": writer.text(v),
+                "short": writer.short(v),
+                "parts": [
+                    {"name": own(e.name), "text": _part_text(v, e, writer)} for e in v.estimates
+                ],
+            }
+            for v in verdicts
+        ],
     }
 
 
@@ -212,6 +252,7 @@ def _verdict(v: Verdict, writer: Writer) -> dict[str, object]:
         "p_adjusted": v.p_adjusted,
         "holm_level": v.holm_level,
         "n": v.n or None,
+        "n_parts": len(v.estimates),
         "smallest_detectable": max((e.smallest_detectable for e in v.estimates), default=None),
         "seeds_to_settle": max((n for n in needed if n), default=None) if all(needed) else None,
         "stability": stability
@@ -221,10 +262,15 @@ def _verdict(v: Verdict, writer: Writer) -> dict[str, object]:
             "shares": dict(stability.shares),
         },
         "checks_disagree": bool(v.checks_disagree),
-        "note": "; ".join(v.checks_disagree),
+        "note": writer.checks(v),
         "text": writer.text(v),
         "short": writer.short(v),
         "arms": list(arms),
+        "plan": [
+            {"name": p.name, "measure": p.measure, "unit": p.unit, "margin": p.margin}
+            | {"threshold": p.threshold}
+            for p in v.claim.parts
+        ],
         "parts": [_part(v, e, writer) for e in v.estimates],
     }
 
@@ -235,8 +281,12 @@ def _part(v: Verdict, e: Estimate, writer: Writer) -> dict[str, object]:
         "contrast": v.claim.contrast if len(v.estimates) == 1 else e.name,
         "plus": [{"arm": arm, "weight": w} for arm, w in e.plus.items()],
         "minus": [{"arm": arm, "weight": w} for arm, w in e.minus.items()],
-        "text": writer.part(v.claim, e) if e.name else writer.text(v),
+        "text": _part_text(v, e, writer),
     }
+
+
+def _part_text(v: Verdict, e: Estimate, writer: Writer) -> str:
+    return writer.part(v.claim, e) if e.name else writer.text(v)
 
 
 def paired_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -6,223 +6,229 @@ how to read the marks; an alternative text says what a reader who cannot see the
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bnorder import look
-from bnorder.language import ENGLISH
+from bnorder.language import Language
 from bnorder.ordering import Ordering
-from bnorder.results import Results
+from bnorder.printing import amount, plain, signed, whole
+from bnorder.results import Results, Table
 
 Row = Mapping[str, Any]
 Words = tuple[str, str, str]
-SEEDS = (
-    "Each small mark is a seed; the larger mark below it is the mean with its 95 % t-interval, "
-    "cut off where it leaves the axis."
-)
 
 
-def measure_words(measure: str) -> str:
-    if measure.startswith("steps_to_"):
-        return f"steps to {measure.removeprefix('steps_to_').replace('_', '.')} % test accuracy"
-    return ENGLISH.measures.get(measure, measure.replace("_", " "))
-
-
-def contrast_words(contrast: str) -> str:
+def contrast_words(contrast: str, words: Language) -> str:
     """`bn_first - act_first` as people write it."""
-    words = {**look.CLASS_WORDS, **look.CUT_WORDS}
-    return re.sub(r"[a-z]+_[a-z]+", lambda m: words.get(m[0], m[0]), contrast).replace(" - ", " − ")
+
+    def said(name: re.Match[str]) -> str:
+        for kind in ("class", "cut"):
+            if f"{kind}.{name[0]}" in words.templates:
+                return words.say(f"{kind}.{name[0]}")
+        return name[0]
+
+    return re.sub(r"[a-z]+_[a-z]+", said, contrast).replace(" - ", " − ")
 
 
-def count_words(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+def interval(row: Row, words: Language, unit: str = "pp") -> str:
+    """`−0.12 to +0.30`."""
+    low, high = row["ci_low"], row["ci_high"]
+    if not _known(low) or not _known(high):
+        return words.say("no_interval")
+    return words.say("to", low=signed(low, unit), high=signed(high, unit))
 
 
-def listing(words: Iterable[str]) -> str:
-    """`a, b and c`."""
-    items = list(words)
-    if len(items) < 2:
-        return "".join(items)
-    return ", ".join(items[:-1]) + " and " + items[-1]
+def _known(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
-def pp(value: float, digits: int = 2) -> str:
-    """A difference with its sign: +0.31 or −0.31."""
-    text = f"{abs(value):.{digits}f}"
-    return ("−" if value < 0 and float(text) > 0 else "+") + text
+def _place(results: Results, dataset: str, page_of: tuple[int, int] = (0, 1)) -> dict[str, str]:
+    """On which data set, and which part of the figure: nothing where there is one of each."""
+    words, (number, pages) = results.words, page_of
+    several = len(results.study.datasets) > 1
+    on = words.say("on", dataset=look.dataset_words(dataset, words)) if several else ""
+    part = words.say("of_pages", number=number + 1, pages=pages) if pages > 1 else ""
+    return {"on": on, "part": part}
 
 
-def signed_interval(low: float | None, high: float | None, digits: int = 2) -> str:
-    if low is None or high is None or math.isnan(low) or math.isnan(high):
-        return "no interval"
-    return f"{pp(low, digits)} to {pp(high, digits)}"
+def _sentences(words: Language, *sentences: str) -> str:
+    return words.templates["space"].join(s for s in sentences if s)
 
 
-def _of_page(page_of: tuple[int, int]) -> str:
-    number, pages = page_of
-    return f" (part {number + 1} of {pages})" if pages > 1 else ""
-
-
-def _several(results: Results) -> bool:
-    return len(results.study.datasets) > 1
-
-
-def _on(results: Results, dataset: str) -> str:
-    return f" on {look.dataset_words(dataset)}" if _several(results) else ""
-
-
-def _arm_words(row: Row) -> str:
-    return (
-        f"{look.ordering_words(row['ordering'])}, {look.activation_words(row['activation'])}, "
-        f"{look.depth_words(int(row['depth']))}"
+def arm_words(row: Row, words: Language) -> str:
+    return words.say(
+        "arm",
+        ordering=look.ordering_words(row["ordering"]),
+        activation=look.activation_words(row["activation"], words),
+        depth=words.count(row["depth"], "depth"),
     )
 
 
-def classes_shown(orderings: Iterable[str]) -> str:
+def classes_shown(orderings: Iterable[str], words: Language) -> str:
     """How the marks read, for the classes that are there."""
-    shapes = {"bn_first": "circles", "act_first": "triangles", "none": "squares"}
-    words = {"bn_first": "BN first", "act_first": "activation first", "none": "without BN"}
+    shapes = {
+        "bn_first": ("circles", "class.bn_first"),
+        "act_first": ("triangles", "class.act_first"),
+        "none": ("squares", "without_bn"),
+    }
     present = {Ordering(o).bn_class for o in orderings}
-    return listing(f"{shapes[c]}: {words[c]}" for c in look.CLASS_ORDER if c in present)
+    used = [shapes[c] for c in look.CLASS_ORDER if c in present]
+    return words.capital(words.join(words.say(s, words=words.say(w)) for s, w in used))
+
+
+def _known_rows(table: Table, column: str) -> list[Row]:
+    return [row for row in table.rows() if _known(row.get(column))]
 
 
 def accuracy(results: Results, dataset: str, page_of: tuple[int, int], outside: int) -> Words:
     """Message: the best and the worst mean on the grid."""
-    arms = [
-        a
-        for a in results.table("arms").where(dataset=dataset, variant="base").rows()
-        if isinstance(a["mean"], float) and math.isfinite(a["mean"])
-    ]
-    title = f"Final test accuracy of every run{_on(results, dataset)}{_of_page(page_of)}"
+    words = results.words
+    arms = _known_rows(results.table("arms").where(dataset=dataset, variant="base"), "mean")
     message = ""
     if arms:
         best, worst = max(arms, key=lambda a: a["mean"]), min(arms, key=lambda a: a["mean"])
-        message = (
-            f"The highest mean is {best['mean']:.2f} % ({_arm_words(best)}), "
-            f"the lowest {worst['mean']:.2f} % ({_arm_words(worst)})."
+        message = words.say(
+            "accuracy.message",
+            best=amount(best["mean"]),
+            best_arm=arm_words(best, words),
+            worst=amount(worst["mean"]),
+            worst_arm=arm_words(worst, words),
         )
-    reading = f"{SEEDS} {classes_shown(results.study.orderings).capitalize()}."
-    reading = reading.replace("bn first", "BN first").replace("without bn", "without BN")
-    if outside:
-        were = "run lies" if outside == 1 else "runs lie"
-        reading += f" {outside:,} {were} left of the axis, marked by an arrowhead at its edge."
-    alt = (
-        f"Strip plots of the final test accuracy, a panel for each activation and depth, a row for "
-        f"each of {count_words(len(results.study.orderings), 'ordering')}. {message}"
-    )
+    marks = classes_shown(results.study.orderings, words)
+    reading = words.say("accuracy.reading", marks=marks)
+    left = words.say("accuracy.outside") if outside else ""
+    note = words.say("accuracy.axis_note")
+    orderings = words.count(results.facts["grid"]["ordering"], "orderings")
     return (
-        title,
-        f"{message} {reading} All panels share one axis, which does not start at zero.".strip(),
-        alt,
+        words.say("accuracy.title", **_place(results, dataset, page_of)),
+        _sentences(words, message, reading, left, note),
+        words.say("accuracy.alt", orderings=orderings, message=message),
     )
 
 
-def blocks(orderings: Sequence[str]) -> Words:
+def heat(
+    results: Results, dataset: str, page_of: tuple[int, int], columns: Sequence[Sequence[Row]]
+) -> Words:
+    """Message: where the order moves the accuracy most; a column holds the arms of one cell."""
+    words, message = results.words, ""
+    wide = [column for column in columns if len(column) > 1]
+    if wide:
+        widest = max(wide, key=lambda column: max(float(a["below_best"]) for a in column))
+        worst = max(widest, key=lambda a: float(a["below_best"]))
+        best = min(widest, key=lambda a: float(a["below_best"]))
+        message = words.say(
+            "heat.message",
+            activation=look.activation_words(worst["activation"], words),
+            depth=words.count(worst["depth"], "depth"),
+            spread=amount(worst["below_best"]),
+            best=look.ordering_words(best["ordering"]),
+            worst=look.ordering_words(worst["ordering"]),
+        )
+    said = (f"{arm_words(a, words)} {amount(a['mean'])} %" for column in columns for a in column)
+    cells = words.templates["semicolon"].join(said)
+    return (
+        words.say("heat.title", **_place(results, dataset, page_of)),
+        _sentences(words, message, words.say("heat.reading")),
+        words.say("heat.alt", message=message, cells=cells),
+    )
+
+
+def blocks(orderings: Sequence[str], words: Language) -> Words:
     """Message: which orderings are the same cycle."""
-    title = "A block in each ordering"
     groups = []
     for bn_class in look.CLASS_ORDER[:2]:
         members = [o for o in orderings if Ordering(o).bn_class == bn_class]
         if len(members) > 1:
-            names = listing(look.ordering_words(o) for o in members)
-            groups.append(f"{names} are cuts of one cycle ({look.CLASS_WORDS[bn_class]})")
-    message = "; ".join(groups)
-    message = f"{message}: inside a stack they differ only at its two ends." if message else ""
-    caption = f"{message} Drawn from the orderings themselves, as two blocks of a deeper stack; "
-    caption += "pooling between blocks is left out."
-    chains = "; ".join(
-        f"{look.ordering_words(o)}: input, " + ", ".join(Ordering(o).layers * 2) + ", classifier"
+            names = words.join(look.ordering_words(o) for o in members)
+            label = words.say(f"class.{bn_class}")
+            groups.append(words.say("blocks.cycle", orderings=names, words=label))
+    semicolon, comma = words.templates["semicolon"], words.templates["comma"]
+    message = words.say("blocks.message", groups=semicolon.join(groups)) if groups else ""
+    chains = (
+        words.say(
+            "blocks.chain",
+            ordering=look.ordering_words(o),
+            layers=comma.join(Ordering(o).layers * 2),
+        )
         for o in orderings
     )
-    return title, caption.strip(), f"Chains of layers, two blocks of each ordering. {chains}."
-
-
-def forest(parts: Sequence[tuple[Row, Row]]) -> Words:
-    """Message: how many effects reach their margin."""
-    clear = [v["id"] for v, p in parts if _excludes_zero(p)]
-    title = "Every effect in percentage points"
-    if clear:
-        named = listing(dict.fromkeys(clear))
-        message = f"The 95 % interval excludes zero for {named}, before any correction."
-    else:
-        message = "Every 95 % interval includes zero."
-    reading = (
-        "Mark: mean over seeds; line: 95 % t-interval, not adjusted for the number of claims; "
-        "shaded: within the claim's margin. Filled circle: supported; cross: contradicted; "
-        "diamond: negligible; open circle: inconclusive. Equivalence claims say that the effect "
-        "lies inside the shaded band, the others that it lies right of zero."
+    return (
+        words.say("blocks.title"),
+        _sentences(words, message, words.say("blocks.reading")),
+        words.say("blocks.alt", chains=semicolon.join(chains)),
     )
-    numbers = "; ".join(
-        f"{v['id']}{' ' + p['name'] if p['name'] else ''} {pp(p['mean'])} "
-        f"({signed_interval(p['ci_low'], p['ci_high'])}), {v['verdict']}"
+
+
+def forest(parts: Sequence[tuple[Row, Row]], words: Language) -> Words:
+    """Message: which effects exclude zero."""
+    clear = dict.fromkeys(v["id"] for v, p in parts if _excludes_zero(p))
+    message = words.say("forest.none")
+    if clear:
+        message = words.say("forest.clear", claims=words.join(clear))
+    numbers = (
+        words.say(
+            "forest.item",
+            claim=" ".join(filter(None, (v["id"], p["name"]))),
+            mean=signed(p["mean"]),
+            interval=interval(p, words),
+            verdict=words.say(f"verdict.{v['verdict']}"),
+        )
         for v, p in parts
     )
-    return title, f"{message} {reading}", f"Forest plot of effects. {numbers}."
+    alt = words.say("forest.alt", numbers=words.templates["semicolon"].join(numbers))
+    caption = _sentences(words, message, words.say("forest.reading"))
+    return words.say("forest.title"), caption, alt
 
 
 def _excludes_zero(part: Row) -> bool:
     low, high = part["ci_low"], part["ci_high"]
-    return low is not None and high is not None and (low > 0 or high < 0)
+    return _known(low) and _known(high) and (low > 0 or high < 0)
 
 
-def claim(verdict: Row) -> Words:
+def claim(verdict: Row, words: Language) -> Words:
     """Message: the verdict's own sentence."""
-    title = f"Evidence for {verdict['id']}"
     parts = verdict["parts"]
-    reading = "Each dot is a seed's contrast, the diamond the mean with its 95 % t-interval"
+    contrast = words.capital(str(verdict["contrast"]).strip().rstrip(".。"))
+    word = words.say(f"verdict.{verdict['verdict']}")
+    opening = words.say("claim.opening", contrast=contrast, verdict=word)
     margins = verdict["type"] != "threshold" and any(p["margin"] is not None for p in parts)
-    reading += "; shaded: within the margin." if margins else "."
-    numbers = "; ".join(
-        f"{p['name'] or 'the contrast'}: mean {_value(p)}, 95 % interval {_interval(p)}"
+    reading = words.say("claim.reading_margin" if margins else "claim.reading")
+    numbers = (
+        words.say(
+            "claim.item",
+            part=p["name"] or words.say("claim.contrast"),
+            mean=signed(p["mean"], p["unit"]) + words.say(f"short_unit.{p['unit']}"),
+            interval=interval(p, words, p["unit"]),
+        )
         for p in parts
         if p["mean"] is not None
     )
-    alt = f"Per-seed values of claim {verdict['id']} around zero. {numbers}."
-    return title, f"{_opening(verdict)} {reading}", alt
-
-
-def _opening(verdict: Row) -> str:
-    contrast = str(verdict["contrast"]).strip().rstrip(".")
-    return f"{contrast[:1].upper()}{contrast[1:]}: {verdict['verdict']}."
-
-
-def _value(part: Row) -> str:
-    unit = " pp" if part["unit"] == "pp" else f" {part['unit']}".rstrip()
-    return pp(part["mean"], digits_of(part["unit"])) + unit
-
-
-def _interval(part: Row) -> str:
-    return signed_interval(part["ci_low"], part["ci_high"], digits_of(part["unit"]))
-
-
-def digits_of(unit: str) -> int:
-    return {"pp": 2, "steps": 0}.get(unit, 4)
+    said = words.templates["semicolon"].join(numbers)
+    title = words.say("claim.title", claim=verdict["id"])
+    alt = words.say("claim.alt", claim=verdict["id"], numbers=said)
+    return title, _sentences(words, opening, reading), alt
 
 
 def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
     """Message: the orders with the least and the largest mean error over the training."""
-    title = f"Test error while training{_on(results, dataset)}{_of_page(page_of)}"
-    arms = [
-        a
-        for a in results.table("arms").where(dataset=dataset, variant="base").rows()
-        if isinstance(a.get("area_mean"), float) and math.isfinite(a["area_mean"])
-    ]
-    message = ""
+    words, message = results.words, ""
+    arms = _known_rows(results.table("arms").where(dataset=dataset, variant="base"), "area_mean")
     if arms:
         least, most = min(arms, key=_area), max(arms, key=_area)
-        message = (
-            f"Averaged over the training, the error is least for {_arm_words(least)} "
-            f"({least['area_mean']:.2f} %) and largest for {_arm_words(most)} "
-            f"({most['area_mean']:.2f} %). "
+        message = words.say(
+            "learning.message",
+            least=arm_words(least, words),
+            low=amount(least["area_mean"]),
+            most=arm_words(most, words),
+            high=amount(most["area_mean"]),
         )
-    reading = (
-        "Line: mean of the seeds; band: its 95 % t-interval at each evaluation. Solid: BN first, "
-        "dashed: activation first, dotted: without BN. Both axes are logarithmic, shared by all "
-        "panels."
+    panels = words.count(results.facts["grid"]["panels"], "panels")
+    return (
+        words.say("learning.title", **_place(results, dataset, page_of)),
+        _sentences(words, message, words.say("learning.reading")),
+        words.say("learning.alt", panels=panels, message=message).strip(),
     )
-    panels = len(results.study.activations) * len(results.study.depths)
-    alt = f"Learning curves, {count_words(panels, 'panel')}, a line for each ordering. {message}"
-    return title, message + reading, alt.strip()
 
 
 def _area(row: Row) -> float:
@@ -233,105 +239,185 @@ def convergence(
     results: Results, dataset: str, threshold: float, page_of: tuple[int, int]
 ) -> Words:
     """Message: where runs got there and where they did not."""
-    title = f"Steps to {threshold:g} % test accuracy{_on(results, dataset)}{_of_page(page_of)}"
-    rows = list(
-        results.table("survival_summary")
-        .where(dataset=dataset, variant="base", threshold=threshold)
-        .rows()
+    words = results.words
+    found = results.table("survival_summary").where(
+        dataset=dataset, variant="base", threshold=threshold
     )
-    message = _survival_message(rows, threshold)
-    reading = (
-        "Each line is the share of an ordering's runs that have not reached the threshold at any "
-        "evaluation so far (Kaplan–Meier; a run that never gets there counts to its last step)."
+    counts = next(
+        c
+        for c in results.facts["convergence"]
+        if (c["dataset"], float(c["threshold"])) == (dataset, float(threshold))
     )
-    alt = f"Falling step curves, a panel for each activation and depth. {message}"
-    return title, f"{message} {reading}".strip(), alt.strip()
+    message = _survival_message(list(found.rows()), counts, words)
+    place = _place(results, dataset, page_of)
+    return (
+        words.say("convergence.title", threshold=plain(counts["threshold"]), **place),
+        _sentences(words, message, words.say("convergence.reading")),
+        words.say("convergence.alt", message=message).strip(),
+    )
 
 
-def _survival_message(rows: Sequence[Row], threshold: float) -> str:
-    if not rows:
-        return ""
-    never = [r for r in rows if r["reached"] == 0]
-    every = [r for r in rows if r["reached"] == r["n"]]
-    if len(every) == len(rows):
-        message = f"Every run reached {threshold:g} %."
-    elif len(never) == len(rows):
-        return f"No run reached {threshold:g} %."
-    else:
-        message = f"Every run reached {threshold:g} % in {len(every)} of {len(rows)} arms"
-        message += f", none did in {len(never)}." if never else "."
-    medians = [
-        r for r in rows if r["median_steps"] is not None and math.isfinite(r["median_steps"])
-    ]
-    if len(medians) > 1:
-        fast, slow = min(medians, key=_median), max(medians, key=_median)
+def _survival_message(rows: Sequence[Row], counts: Row, words: Language) -> str:
+    threshold, medians = plain(counts["threshold"]), ""
+    known = [r for r in rows if _known(r["median_steps"])]
+    if len(known) > 1:
+        fast, slow = min(known, key=_median), max(known, key=_median)
         if _median(fast) < _median(slow):
-            message += (
-                f" The median is least for {_arm_words(fast)} ({_median(fast):,.0f} steps) and "
-                f"largest for {_arm_words(slow)} ({_median(slow):,.0f} steps)."
+            medians = words.say(
+                "convergence.medians",
+                fast=arm_words(fast, words),
+                low=whole(fast["median_steps"]),
+                slow=arm_words(slow, words),
+                high=whole(slow["median_steps"]),
             )
-    return message
+    if counts["every"] == counts["arms"]:
+        key = "convergence.every"
+    elif counts["none"] == counts["arms"]:
+        return words.say("convergence.no_run", threshold=threshold)
+    else:
+        key = "convergence.some_none" if counts["none"] else "convergence.some"
+    numbers = {k: whole(counts[k]) for k in ("every", "arms", "none")}
+    return _sentences(words, words.say(key, threshold=threshold, **numbers), medians)
 
 
 def _median(row: Row) -> float:
     return float(row["median_steps"])
 
 
-def cell_words(row: Row, *, several: bool) -> str:
+def cell_words(row: Row, words: Language, *, several: bool) -> str:
     """`ReLU, 2 blocks`, `all activations, 2 blocks`, … of a row of exploration."""
     act, depth = str(row["activation"]), str(row["depth"])
-    words = "all activations" if act == "all" else look.activation_words(act)
-    words += ", all depths" if depth == "all" else f", {look.depth_words(int(float(depth)))}"
-    return f"{look.dataset_words(row['dataset'])}: {words}" if several else words
-
-
-def class_effect(rows: Sequence[Row]) -> Words:
-    """Message: where the class effect's interval excludes zero."""
-    clear = [r for r in rows if _excludes_zero(r)]
-    title = "BN first against activation first, cell by cell"
-    message = f"The interval excludes zero in {len(clear)} of {len(rows)} rows."
-    caption = (
-        f"{message} Mark: mean within-seed difference in test accuracy (diamond: over the whole "
-        "grid); line: 95 % t-interval, not adjusted. Exploration: no verdict rests on it."
+    cell = words.say(
+        "cell",
+        activation=words.say("all_activations")
+        if act == "all"
+        else look.activation_words(act, words),
+        depth=words.say("all_depths")
+        if depth == "all"
+        else look.depth_words(int(float(depth)), words),
     )
-    numbers = "; ".join(
-        f"{cell_words(r, several=False)} {pp(r['mean'])} "
-        f"({signed_interval(r['ci_low'], r['ci_high'])})"
+    if not several:
+        return cell
+    return words.say("cell.on", dataset=look.dataset_words(row["dataset"], words), cell=cell)
+
+
+def interaction(results: Results, dataset: str, rows: Sequence[Row]) -> Words:
+    """Message: in which cell the classes lie furthest apart."""
+    words = results.words
+    widest = max(rows, key=lambda r: abs(float(r["mean"])))
+    message = words.say(
+        "interaction.message",
+        cell=cell_words(widest, words, several=False),
+        mean=signed(widest["mean"]),
+        interval=interval(widest, words),
+    )
+    return (
+        words.say("interaction.title", on=_place(results, dataset)["on"]),
+        _sentences(words, message, words.say("interaction.reading")),
+        words.say("interaction.alt", message=message),
+    )
+
+
+def class_effect(results: Results, rows: Sequence[Row]) -> Words:
+    """Message: where the class effect's interval excludes zero."""
+    words, counts = results.words, results.facts["exploration"]["class_effect"]
+    message = words.say(
+        "class_effect.message", clear=whole(counts["clear"]), rows=whole(counts["rows"])
+    )
+    numbers = (
+        words.say(
+            "class_effect.item",
+            cell=cell_words(r, words, several=False),
+            mean=signed(r["mean"]),
+            interval=interval(r, words),
+        )
         for r in rows
     )
-    return title, caption, f"Forest plot of the class effect. {numbers}."
+    return (
+        words.say("class_effect.title"),
+        _sentences(words, message, words.say("class_effect.reading")),
+        words.say("class_effect.alt", numbers=words.templates["semicolon"].join(numbers)),
+    )
 
 
-def term_words(term: str) -> str:
+LEVEL = 0.05
+MOST_MOVED = 4  # effects that a caption names
+
+
+def moved(row: Row) -> bool:
+    """Does a control's effect differ from that of the study's own recipe?"""
+    return _known(row["change_p_holm"]) and bool(row["change_p_holm"] < LEVEL)
+
+
+def controls(
+    results: Results,
+    dataset: str,
+    rows: Sequence[Row],
+    variant_words: Callable[[Results, str], str],
+) -> Words:
+    """Message: which effects move under which control."""
+    words = results.words
+    clear = [row for row in rows if moved(row)]
+    named = [
+        words.say(
+            "ladder.under",
+            effect=contrast_words(row["contrast"], words),
+            control=variant_words(results, row["variant"]),
+        )
+        for row in clear[:MOST_MOVED]
+    ]
+    key = "ladder.moved_more" if len(clear) > MOST_MOVED else "ladder.moved"
+    message = words.say(key, named=words.join(named)) if clear else words.say("ladder.still")
+    numbers = (
+        words.say(
+            "ladder.item",
+            control=variant_words(results, r["variant"]),
+            effect=contrast_words(r["contrast"], words),
+            mean=signed(r["mean"]),
+            interval=interval(r, words),
+        )
+        for r in rows
+        if _known(r["mean"])
+    )
+    return (
+        words.say("ladder.title", on=_place(results, dataset)["on"]),
+        _sentences(words, message, words.say("ladder.reading")),
+        words.say("ladder.alt", numbers=words.templates["semicolon"].join(numbers)),
+    )
+
+
+def term_words(term: str, words: Language) -> str:
     """A model term such as `class[bn_first]:depth[2]` as people read it."""
-    return " × ".join(_factor_words(factor) for factor in term.split(":"))
+    return " × ".join(_factor_words(factor, words) for factor in term.split(":"))
 
 
-def _factor_words(factor: str) -> str:
+def _factor_words(factor: str, words: Language) -> str:
     match = re.fullmatch(r"(\w+)\[(.+)\]", factor)
     if not match:
         return factor.replace("_", " ")
     axis, level = match.groups()
     if axis == "depth":
-        return look.depth_words(int(level)) if level.isdigit() else f"depth {level}"
+        any_depth = words.say("depth.any", level=level)
+        return look.depth_words(int(level), words) if level.isdigit() else any_depth
     if axis == "activation":
-        return look.activation_words(level)
-    return {**look.CLASS_WORDS, **look.CUT_WORDS}.get(level, level)
+        return look.activation_words(level, words)
+    if axis == "dataset":
+        return look.dataset_words(level, words)
+    return words.templates.get(f"{axis}.{level}", level)
 
 
-def mixed_model(model: Row, effects: Sequence[Row]) -> Words:
+def mixed_model(results: Results, effects: Sequence[Row]) -> Words:
     """Message: whether the fit converged and how many effects exclude zero."""
-    clear = sum(_excludes_zero(e) for e in effects)
-    state = "converged" if model.get("converged") else "did not converge"
-    title = "Mixed model of test accuracy"
-    caption = (
-        f"The fit {state}; {clear} of {len(effects)} terms have a 95 % interval without zero. "
-        "Mark: fixed effect, as a deviation from the mean of all (sum coding); line: its interval; "
-        "the seed is a random effect. Exploration: no verdict rests on it."
-    )
-    numbers = "; ".join(
-        f"{term_words(str(e['term']))} {pp(e['estimate'])}"
+    words, counts = results.words, results.facts["exploration"]["mixed_model"]
+    key = "mixed.converged" if results.mixed_model.get("converged") else "mixed.failed"
+    message = words.say(key, clear=whole(counts["clear"]), rows=whole(counts["rows"]))
+    numbers = (
+        words.say("mixed.item", term=term_words(str(e["term"]), words), mean=signed(e["estimate"]))
         for e in effects
         if e["estimate"] is not None
     )
-    return title, caption, f"Forest plot of the model's fixed effects. {numbers}."
+    return (
+        words.say("mixed.title"),
+        _sentences(words, message, words.say("mixed.reading")),
+        words.say("mixed.alt", numbers=words.templates["semicolon"].join(numbers)),
+    )

@@ -18,7 +18,7 @@ import pandas as pd
 from bnorder.claims import ACCURACY, AXES, Claim, Part, Term
 from bnorder.errors import UserError
 from bnorder.estimates import Floats, Numbers, standing_out
-from bnorder.language import ENGLISH
+from bnorder.language import Reason
 from bnorder.ordering import Activation, Ordering
 from bnorder.study import Arm, Study
 
@@ -28,7 +28,11 @@ KEYWORDS = {"dataset": ("all", "first", "rest"), "depth": ("all", "least", "grea
 
 
 class NotTested(Exception):
-    """Why the data at hand cannot test a contrast."""
+    """Why the data at hand cannot test a contrast; key and fields as in the language's words."""
+
+    def __init__(self, key: str, **fields: object) -> None:
+        self.reason = Reason(f"reason.{key}", **fields)
+        super().__init__(self.reason)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def weighted_arms(part: Part, grid: Grid) -> dict[Arm, Fraction]:
             weights[arm] = weights.get(arm, Fraction(0)) + term.weight / len(arms)
     weights = {arm: weight for arm, weight in weights.items() if weight}
     if not weights:
-        raise NotTested("its sides are the same arms in this study")
+        raise NotTested("same")
     return weights
 
 
@@ -175,7 +179,7 @@ def crossed_weights(part: Part, grid: Grid) -> dict[str, dict[Arm, Fraction]]:
     levels = [list(dict.fromkeys(getattr(arm, axis) for arm in arms)) for axis in part.crossed]
     for axis, found in zip(part.crossed, levels, strict=True):
         if len(found) < 2:
-            raise NotTested(f"it needs at least two values of {axis}; the study has {_list(found)}")
+            raise NotTested("two_values", axis=axis, have=found)
     one, two = part.crossed
     contrasts = {}
     for a, b in itertools.combinations(levels[0], 2):
@@ -210,13 +214,13 @@ def _axis_values(axis: str, term: Term, grid: Grid) -> Sequence[str | int]:
         return have
     if named[0] in KEYWORDS.get(axis, ()):
         if len(have) < 2:
-            raise NotTested(f"it needs at least two values of {axis}; the study has {_list(have)}")
+            raise NotTested("two_values", axis=axis, have=have)
         ordered = tuple(sorted(have)) if axis == "depth" else have
         ends = {"first": ordered[:1], "rest": ordered[1:]}
         return (ends | {"least": ordered[:1], "greatest": ordered[-1:]})[str(named[0])]
     lacking = [value for value in named if value not in have]
     if lacking:
-        raise NotTested(f"the study has no {axis} {_list(lacking)}, only {_list(have)}")
+        raise NotTested("lacks", axis=axis, lacking=lacking, have=have)
     return named
 
 
@@ -225,7 +229,7 @@ def _orderings(term: Term, grid: Grid) -> Sequence[str]:
     named = term.select.get("ordering", ("all",))
     lacking = [str(o) for o in named if o != "all" and o not in grid.ordering]
     if lacking:
-        raise NotTested(f"the study has no ordering {_list(lacking)}, only {_list(grid.ordering)}")
+        raise NotTested("lacks", axis="ordering", lacking=lacking, have=grid.ordering)
     chosen = [o for o in grid.ordering if named == ("all",) or o in named]
     for axis in ("bn_class", "cut"):
         wanted = term.select.get(axis)
@@ -233,7 +237,7 @@ def _orderings(term: Term, grid: Grid) -> Sequence[str]:
             chosen = [o for o in chosen if describe(o)[axis] in wanted]
             for value in wanted:
                 if value not in [describe(o)[axis] for o in chosen]:
-                    raise NotTested(f"the study has no ordering of the {axis} {value}")
+                    raise NotTested("no_class", axis=axis, value=value)
     return chosen
 
 
@@ -246,7 +250,7 @@ def _check_cuts(terms: Sequence[Term], grid: Grid) -> None:
             cuts[str(classes[0])] = {describe(o)["cut"] for o in _orderings(term, grid)}
     if len({frozenset(c) for c in cuts.values()}) > 1:
         listed = "; ".join(f"{name}: {_list(sorted(c))}" for name, c in cuts.items())
-        raise NotTested(f"the classes do not have the same cuts in this study ({listed})")
+        raise NotTested("cuts", listed=listed)
 
 
 def describe(ordering: str) -> dict[str, str]:
@@ -284,8 +288,7 @@ def _measured(
     """The measure and the arms' rows in it; raises NotTested where it lacks a run's value."""
     measured = table.measured(measure)
     if measured is None:
-        label = ENGLISH.measures.get(measure, measure)
-        raise NotTested(f"the study did not measure the {label}")
+        raise NotTested("unmeasured", measure=measure)
     rows = [table.index.get(arm) for arm in arms]
     _check_complete(arms, rows, measured, table, measure)
     return measured, np.array([row for row in rows if row is not None])
@@ -310,7 +313,7 @@ def _check_complete(
 ) -> None:
     seeds = table.grid.seeds
     if len(seeds) < 2:
-        raise NotTested("it needs at least two seeds")
+        raise NotTested("two_seeds")
     missing, blank = [], []
     for arm, row in zip(arms, rows, strict=True):
         for column, seed in enumerate(seeds):
@@ -320,13 +323,9 @@ def _check_complete(
                 blank.append(f"{arm.id}.s{seed}")
     needed = len(arms) * len(seeds)
     if missing:
-        raise NotTested(
-            f"{len(missing)} of the {needed} runs it needs are missing: {_list(missing)}"
-        )
+        raise NotTested("missing", n=len(missing), needed=needed, runs=missing)
     if blank:
-        raise NotTested(
-            f"{len(blank)} of the {needed} runs it needs have no finite {measure}: {_list(blank)}"
-        )
+        raise NotTested("blank", n=len(blank), needed=needed, column=measure, runs=blank)
 
 
 def _exact(

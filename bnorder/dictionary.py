@@ -287,6 +287,7 @@ TABLES = (
         _own("max", "highest final test accuracy", "pp"),
         _own("loss_mean", "mean over seeds of the final test loss, in nats"),
         _own("area_mean", "mean over seeds of test_error_area", "pp"),
+        _own("below_best", "how far its mean lies below that of the best order of its panel", "pp"),
         _KNOWN["diverged"],
         _own("diverged_share", "share of the runs that diverged, 0 to 1"),
         _own("diverged_low", "lower end of its exact (Clopper-Pearson) 95 % interval"),
@@ -326,6 +327,15 @@ TABLES = (
         f"{_CELL} measure unit effect share",
         _own("activation", _EITHER, kind="text"),
         _own("depth", "number of blocks, or all for the mean over depths", kind="text"),
+    ),
+    _table(
+        "analysis/class_effect_seeds",
+        "a seed in a slice of the grid",
+        "Exploration: the class effect on final test accuracy, seed by seed.",
+        f"{_CELL} seed value",
+        _own("activation", _EITHER, kind="text"),
+        _own("depth", "number of blocks, or all for the mean over depths", kind="text"),
+        _own("value", "BN first − activation first within the seed, over all cuts", "pp"),
     ),
     _table(
         "analysis/correlation",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnorder import look
+from bnorder.tracing import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,7 @@ class Drawing:
     svg: str
     png: bytes
     data: str  # CSV
+    script: str = ""  # the module that drew it
 
     @property
     def rows(self) -> int:
@@ -51,9 +53,10 @@ def canvas(height: float) -> "Canvas":
 def finish(figure: "Canvas", key: str, words: Words, data: Sequence[Row]) -> Drawing:
     """The figure as SVG and PNG, without a date, so that it is the same bytes each time."""
     title, caption, alt = words
+    alt = plain(alt)
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Title": alt, "Date": None, "Creator": "bnorder"})
-    figure.savefig(png, format="png", metadata={"Title": title, "Software": "bnorder"})
+    figure.savefig(png, format="png", metadata={"Title": plain(title), "Software": "bnorder"})
     return Drawing(key, title, caption, alt, svg.getvalue(), png.getvalue(), as_csv(data))
 
 

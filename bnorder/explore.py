@@ -34,6 +34,7 @@ def explore_tables(
         "pairwise": pairwise(table),
         "class_cut": effects,
         "class_cut_shares": shares,
+        "class_effect_seeds": class_effect_seeds(table),
         "correlation": correlation(table),
         "by_variant": by_variant(claims, table),
     }
@@ -78,6 +79,9 @@ def arms(runs: pd.DataFrame) -> pd.DataFrame:
         frame["diverged"] = 0
     frame["diverged_share"] = frame["diverged"] / frame["runs"]
     low, high = clopper_pearson(frame["diverged"].to_numpy(), frame["runs"].to_numpy())
+    if "mean" in frame:
+        best = frame.groupby(["dataset", "activation", "depth", "variant"])["mean"].transform("max")
+        frame["below_best"] = best - frame["mean"]
     return frame.assign(diverged_low=low, diverged_high=high)
 
 
@@ -238,6 +242,20 @@ def class_cut(table: RunTable) -> tuple[pd.DataFrame, pd.DataFrame]:
     names = ["dataset", "activation", "depth", "variant", "measure", "unit", "effect"]
     frame = pd.DataFrame(effects, columns=[*names, "contrast"])
     return _with_estimates(frame, contrasts), pd.DataFrame(shares, columns=[*names, "share"])
+
+
+def class_effect_seeds(table: RunTable) -> pd.DataFrame:
+    """The class effect in accuracy seed by seed, in the slices of `class_cut`."""
+    orders = crossed_orders(table.grid.ordering)
+    rows = [
+        (*where[:4], seed, float(value))
+        for where, x in _all_slices(table, orders)
+        if where[4] == ACCURACY
+        for seed, value in zip(table.grid.seeds, effects_of(x, orders)[0][2], strict=True)
+    ]
+    return pd.DataFrame(
+        rows, columns=["dataset", "activation", "depth", "variant", "seed", "value"]
+    )
 
 
 def _with_estimates(frame: pd.DataFrame, contrasts: Sequence[Floats]) -> pd.DataFrame:

@@ -1,9 +1,12 @@
 """The figures of the report, in its order; and the diagram of a block in each ordering."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bnorder import captions, forests, ladder, lenses, look, panels
+from bnorder import captions, forests, heat, interaction, ladder, lenses, look, panels
 from bnorder.drawing import STYLE, Drawing, canvas, finish
+from bnorder.language import Language
 from bnorder.ordering import Ordering
 from bnorder.results import Results
 
@@ -15,21 +18,29 @@ def draw_all(results: Results) -> list[Drawing]:
     """Every figure that the results can fill, in the order of the report."""
     import matplotlib
 
+    makers: tuple[Callable[[Results], list[Drawing]], ...] = (
+        panels.accuracy,
+        heat.heat,
+        blocks,
+        forests.forest,
+        forests.claims,
+        panels.learning,
+        panels.convergence,
+        lenses.drawings,
+        ladder.controls,
+        interaction.interaction,
+        forests.class_effect,
+        forests.mixed_model,
+    )
     with matplotlib.rc_context(fname=STYLE):
-        drawings = [*panels.accuracy(results), blocks(results), forests.forest(results)]
-        drawings += [forests.claim(v, claim_key(v["id"])) for v in results.by_family()]
-        drawings += [*panels.learning(results), *panels.convergence(results)]
-        drawings += [*lenses.drawings(results), *ladder.controls(results)]
-        drawings += [forests.class_effect(results), forests.mixed_model(results)]
-    return [drawing for drawing in drawings if drawing is not None]
+        return [
+            replace(drawing, script=f"{make.__module__.replace('.', '/')}.py")
+            for make in makers
+            for drawing in make(results)
+        ]
 
 
-def claim_key(name: str) -> str:
-    """The figure's name, its file's and its anchor's."""
-    return "claim-" + look.slug(name)
-
-
-def blocks(results: Results) -> Drawing:
+def blocks(results: Results) -> list[Drawing]:
     """Two blocks of a stack in each ordering, drawn from the ordering itself."""
     orderings = look.in_order(results.study.orderings)
     longest = max(len(Ordering(o).layers) for o in orderings)
@@ -39,7 +50,7 @@ def blocks(results: Results) -> Drawing:
     ax.set_xlim(0, 4.75 + 2 * (longest + 0.3))
     ax.set_ylim(len(orderings) - 0.4, -0.85)
     for y, ordering in enumerate(orderings):
-        _block_row(ax, ordering, y, longest)
+        _block_row(ax, ordering, y, results.words)
     data = [
         {
             "ordering": o,
@@ -49,14 +60,14 @@ def blocks(results: Results) -> Drawing:
         }
         for o in orderings
     ]
-    return finish(figure, "blocks", captions.blocks(orderings), data)
+    return [finish(figure, "blocks", captions.blocks(orderings, results.words), data)]
 
 
-def _block_row(ax: "Axes", ordering: str, y: int, longest: int) -> None:
+def _block_row(ax: "Axes", ordering: str, y: int, words: Language) -> None:
     mark = look.mark(ordering)
     ax.plot([0.12], [y], mark.marker, color=mark.colour, markersize=5)
     ax.text(0.3, y, look.ordering_words(ordering), ha="left", va="center")
-    ax.text(1.98, y, "input", ha="right", va="center", fontsize=7)
+    ax.text(1.98, y, words.say("blocks.input"), ha="right", va="center", fontsize=7)
     x = 2.05
     for block in (1, 2):
         left = x + 0.2
@@ -65,10 +76,11 @@ def _block_row(ax: "Axes", ordering: str, y: int, longest: int) -> None:
         line: dict[str, Any] = {"color": mark.colour, "linewidth": 1.1, "linestyle": mark.line}
         ax.plot([left, x], [y + 0.37] * 2, **line)
         if y == 0:
-            ax.text((left + x) / 2, -0.6, f"block {block}", ha="center", va="center", fontsize=7)
+            name = words.say("blocks.block", n=block)
+            ax.text((left + x) / 2, -0.6, name, ha="center", va="center", fontsize=7)
         x += 0.1
     ax.plot([x - 0.1, x + 0.1], [y, y], color=look.INK, linewidth=0.6)
-    ax.text(x + 0.15, y, "… classifier", ha="left", va="center", fontsize=7)
+    ax.text(x + 0.15, y, words.say("blocks.classifier"), ha="left", va="center", fontsize=7)
 
 
 def _layer(ax: "Axes", x: float, y: int, layer: str, mark: look.Mark) -> float:

@@ -22,6 +22,7 @@ from bnorder.drawing import (
     wrapped,
     zero,
 )
+from bnorder.language import Language
 from bnorder.results import Results
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ VERDICT_MARKS = {  # marker, filled
 MOST_EFFECTS = 30
 
 
-def forest(results: Results) -> Drawing | None:
+def forest(results: Results) -> list[Drawing]:
     """Every tested effect in percentage points on one axis: mean, 95 % interval, its own margin."""
     parts = [
         (verdict, part)
@@ -46,7 +47,7 @@ def forest(results: Results) -> Drawing | None:
         if part["unit"] == "pp" and verdict["type"] != "threshold" and known(part["mean"])
     ]
     if len(parts) < 2:
-        return None
+        return []
     labels = [wrapped(f"{v['id']}  {p['name']}".strip(), 38) for v, p in parts]
     figure = canvas(0.5 + 0.27 * len(parts))
     ax = figure.add_subplot()
@@ -54,14 +55,14 @@ def forest(results: Results) -> Drawing | None:
         _forest_row(ax, y, verdict, part)
     named_rows(ax, labels)
     zero(ax)
-    ax.set_xlabel("effect in percentage points (right of zero: as the claim says)")
+    ax.set_xlabel(results.words.say("forest.axis"))
     margins(figure, left=label_inches(labels), top=0.05, bottom=0.42)
     data = [
         {"claim": v["id"], "part": p["name"], "verdict": v["verdict"]}
         | {k: p[k] for k in ("mean", "ci_low", "ci_high", "margin", "n")}
         for v, p in parts
     ]
-    return finish(figure, "forest", captions.forest(parts), data)
+    return [finish(figure, "forest", captions.forest(parts, results.words), data)]
 
 
 def _forest_row(ax: "Axes", y: int, verdict: Row, part: Row) -> None:
@@ -72,7 +73,13 @@ def _forest_row(ax: "Axes", y: int, verdict: Row, part: Row) -> None:
     ax.plot([part["mean"]], [y], marker, markersize=5, color=look.INK, markerfacecolor=fill)
 
 
-def claim(verdict: Row, key: str) -> Drawing | None:
+def claims(results: Results) -> list[Drawing]:
+    """The evidence of every claim that was tested, families together."""
+    drawings = (claim(v, "claim-" + look.slug(v["id"]), results.words) for v in results.by_family())
+    return [drawing for drawing in drawings if drawing is not None]
+
+
+def claim(verdict: Row, key: str, words: Language) -> Drawing | None:
     """A claim's evidence: one contrast a seed, the mean, its 95 % interval and the margin."""
     parts = [p for p in verdict["parts"] if any(known(v) for v in p["values"])]
     if not parts:
@@ -88,7 +95,7 @@ def claim(verdict: Row, key: str) -> Drawing | None:
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=rows)[:, 0]
     labels = [_part_words(p, len(parts)) for p in parts]
     for ax, group in zip(axes, groups, strict=True):
-        _claim_axis(ax, verdict, group, len(parts))
+        _claim_axis(ax, verdict, group, len(parts), words)
     left = label_inches(labels) if any(labels) else 0.3  # half a tick's label may stand there
     margins(figure, left=left, right=0.25, top=0.05, bottom=0.42, gaps=(0.5, 0.0))
     data = [
@@ -96,7 +103,7 @@ def claim(verdict: Row, key: str) -> Drawing | None:
         for p in parts
         for s, v in zip(p["seeds"], p["values"], strict=True)
     ]
-    return finish(figure, key, captions.claim(verdict), data)
+    return finish(figure, key, captions.claim(verdict, words), data)
 
 
 def _scale(part: Row) -> tuple[str, str]:
@@ -107,18 +114,18 @@ def _part_words(part: Row, parts: int) -> str:
     return wrapped(str(part["name"])) if parts > 1 else ""
 
 
-def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int) -> None:
+def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int, words: Language) -> None:
     for y, part in enumerate(parts):
         _claim_row(ax, y, part)
         if verdict["type"] != "threshold":  # a threshold has no margin
             margin_band(ax, part["margin"], y, 0.9)
     named_rows(ax, [_part_words(p, of) for p in parts])
     zero(ax)
-    what = captions.measure_words(str(parts[0]["measure"]))
+    what = look.measure_words(str(parts[0]["measure"]), words)
     if verdict["type"] == "threshold":
-        what += " above the threshold"
-    unit = {"pp": " (percentage points)", "steps": " (steps)"}.get(str(parts[0]["unit"]), "")
-    ax.set_xlabel(f"{what}{unit}, a dot a seed")
+        what = words.say("claim.above_threshold", measure=what)
+    unit = words.say(f"unit.{parts[0]['unit']}")
+    ax.set_xlabel(words.say("claim.axis", measure=what, unit=unit))
 
 
 def _claim_row(ax: "Axes", y: int, part: Row) -> None:
@@ -130,7 +137,7 @@ def _claim_row(ax: "Axes", y: int, part: Row) -> None:
         ax.plot([part["mean"]], [y + 0.24], "D", color=look.INK, markersize=4.5)
 
 
-def class_effect(results: Results) -> Drawing | None:
+def class_effect(results: Results) -> list[Drawing]:
     """The class effect by activation and depth, as exploration."""
     rows = [
         row
@@ -138,8 +145,9 @@ def class_effect(results: Results) -> Drawing | None:
         if row["measure"] == "test_accuracy_pp" and known(row["mean"])
     ]
     if len(rows) < 2:
-        return None
-    labels = [captions.cell_words(r, several=len(results.study.datasets) > 1) for r in rows]
+        return []
+    several = len(results.study.datasets) > 1
+    labels = [captions.cell_words(r, results.words, several=several) for r in rows]
     figure = canvas(0.5 + 0.22 * len(rows))
     ax = figure.add_subplot()
     for y, row in enumerate(rows):
@@ -148,17 +156,17 @@ def class_effect(results: Results) -> Drawing | None:
         ax.plot([row["mean"]], [y], "D" if whole else "o", color=look.INK, markersize=5)
     named_rows(ax, labels)
     zero(ax)
-    ax.set_xlabel("BN first − activation first, test accuracy (percentage points)")
+    ax.set_xlabel(results.words.say("class_effect.axis"))
     margins(figure, left=label_inches(labels), top=0.05, bottom=0.42)
-    return finish(figure, "class-effect", captions.class_effect(rows), rows)
+    return [finish(figure, "class-effect", captions.class_effect(results, rows), rows)]
 
 
-def mixed_model(results: Results) -> Drawing | None:
+def mixed_model(results: Results) -> list[Drawing]:
     """Fixed effects of the mixed model: estimate and 95 % interval, as exploration."""
     effects = model_effects(results.mixed_model)[:MOST_EFFECTS]
     if not effects:
-        return None
-    labels = [captions.term_words(str(e["term"])) for e in effects]
+        return []
+    labels = [captions.term_words(str(e["term"]), results.words) for e in effects]
     figure = canvas(0.5 + 0.19 * len(effects))
     ax = figure.add_subplot()
     for y, effect in enumerate(effects):
@@ -166,10 +174,10 @@ def mixed_model(results: Results) -> Drawing | None:
         ax.plot([effect["estimate"]], [y], "o", color=look.INK, markersize=4)
     named_rows(ax, labels)
     zero(ax)
-    ax.set_xlabel("estimate (percentage points of test accuracy)")
+    ax.set_xlabel(results.words.say("mixed.axis"))
     margins(figure, left=min(label_inches(labels), 3.6), top=0.05, bottom=0.42)
-    words = captions.mixed_model(results.mixed_model, effects)
-    return finish(figure, "mixed-model", words, effects)
+    words = captions.mixed_model(results, effects)
+    return [finish(figure, "mixed-model", words, effects)]
 
 
 def model_effects(model: Row) -> list[Row]:

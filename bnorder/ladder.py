@@ -19,29 +19,22 @@ from bnorder.drawing import (
     wrapped,
     zero,
 )
-from bnorder.language import ENGLISH
+from bnorder.language import Language
 from bnorder.results import Results
-from bnorder.study import Study, dataset_slug
+from bnorder.study import dataset_slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEVEL = 0.05
-SAY = ENGLISH.templates
 
-
-def variant_words(study: Study, name: str) -> str:
+def variant_words(results: Results, name: str) -> str:
     """What a variant changes, in words."""
-    if name == "base":
-        return SAY["ladder.base"]
-    if name == RECOMPUTED:
-        return SAY["ladder.recomputed"]
+    study, words = results.study, results.words
+    if name in ("base", RECOMPUTED):
+        return words.say("ladder.base" if name == "base" else "ladder.recomputed")
     if study.selection and name == study.selection.name:
-        return SAY["ladder.chosen"].format(name=name.replace("_", " "))
-    changes = study.variants.get(name, {})
-    return captions.listing(
-        f"{view.RECIPE_WORDS.get(k, k).lower()}: {view._setting(k, v)}" for k, v in changes.items()
-    ).replace("bn ", "BN ")
+        return words.say("ladder.chosen", name=name.replace("_", " "))
+    return view.changes_words(results, name)
 
 
 # --- the picture ----------------------------------------------------------------------------------
@@ -60,11 +53,11 @@ def controls(results: Results) -> list[Drawing]:
 def _controls(results: Results, dataset: str, rows: Sequence[Row]) -> Drawing:
     contrasts = list(dict.fromkeys(str(row["contrast"]) for row in rows))
     names = list(dict.fromkeys(str(row["variant"]) for row in rows))
-    labels = [wrapped(variant_words(results.study, name), 26) for name in names]
+    labels = [wrapped(variant_words(results, name), 26) for name in names]
     figure = canvas(min(TALLEST, 0.85 + 0.3 * len(names)))
     axes = figure.subplots(1, len(contrasts), sharey=True, squeeze=False)[0]
     for ax, contrast in zip(axes, contrasts, strict=True):
-        _effect_panel(ax, contrast, [row for row in rows if row["contrast"] == contrast], names)
+        _effect_panel(ax, results.words, [r for r in rows if r["contrast"] == contrast], names)
     named_rows(axes[0], labels)
     for ax in axes[1:]:
         ax.tick_params(left=False, bottom=False)
@@ -72,14 +65,13 @@ def _controls(results: Results, dataset: str, rows: Sequence[Row]) -> Drawing:
         ax.grid(axis="x")
     left = label_inches(labels)
     margins(figure, left=left, top=0.4, bottom=0.42, gaps=(0.0, 0.16))
-    figure.text(0.5, 0.01, SAY["ladder.axis"], ha="center", va="bottom")
+    figure.text(0.5, 0.01, results.words.say("ladder.axis"), ha="center", va="bottom")
     several = len(results.study.datasets) > 1
     key = "controls" + (f"-{dataset_slug(dataset)}" if several else "")
-    on = f" ({look.dataset_words(dataset)})" if several else ""
-    return finish(figure, key, _words(results, rows, on), rows)
+    return finish(figure, key, captions.controls(results, dataset, rows, variant_words), rows)
 
 
-def _effect_panel(ax: "Axes", contrast: str, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _effect_panel(ax: "Axes", words: Language, rows: Sequence[Row], names: Sequence[str]) -> None:
     base = next((row for row in rows if row["variant"] == "base"), None)
     if base is not None and known(base["ci_low"]) and known(base["ci_high"]):
         ax.axvspan(base["ci_low"], base["ci_high"], color=look.BAND, linewidth=0)
@@ -88,38 +80,13 @@ def _effect_panel(ax: "Axes", contrast: str, rows: Sequence[Row], names: Sequenc
             continue
         y = names.index(str(row["variant"]))
         interval_line(ax, row, y)
-        filled = row["variant"] == "base" or _moved(row)
+        filled = row["variant"] == "base" or captions.moved(row)
         fill = look.INK if filled else look.PAPER
         marker = "D" if row["variant"] == "base" else "o"
         ax.plot([row["mean"]], [y], marker, markersize=4.5, color=look.INK, markerfacecolor=fill)
     zero(ax)
-    ax.set_title(captions.contrast_words(contrast).replace(" − ", " −\n"), fontsize=7.5)
-
-
-def _moved(row: Row) -> bool:
-    return known(row["change_p_holm"]) and bool(row["change_p_holm"] < LEVEL)
-
-
-def _words(results: Results, rows: Sequence[Row], on: str) -> captions.Words:
-    """Message: which effects move."""
-    moved = [row for row in rows if _moved(row)]
-    if moved:
-        named = captions.listing(
-            f"{captions.contrast_words(row['contrast'])} under “"
-            f"{variant_words(results.study, row['variant'])}”"
-            for row in moved[:4]
-        ) + (SAY["ladder.more"] if len(moved) > 4 else "")
-        message = SAY["ladder.moved"].format(named=named)
-    else:
-        message = SAY["ladder.still"]
-    numbers = "; ".join(
-        f"{variant_words(results.study, r['variant'])}, {captions.contrast_words(r['contrast'])}: "
-        f"{captions.pp(r['mean'])} ({captions.signed_interval(r['ci_low'], r['ci_high'])})"
-        for r in rows
-        if known(r["mean"])
-    )
-    title, alt = SAY["ladder.title"] + on, SAY["ladder.alt"].format(numbers=numbers)
-    return title, f"{message} {SAY['ladder.reading']}", alt
+    contrast = captions.contrast_words(str(rows[0]["contrast"]), words)
+    ax.set_title(contrast.replace(" − ", " −\n"), fontsize=7.5)
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -136,8 +103,8 @@ def page(results: Results) -> dict[str, Any] | None:
         "effects": [
             row
             | {
-                "words": variant_words(results.study, row["variant"]),
-                "on": look.dataset_words(row["dataset"]) if several else "",
+                "words": variant_words(results, row["variant"]),
+                "on": look.dataset_words(row["dataset"], results.words) if several else "",
                 "counts": counts.get(row["variant"]),
             }
             for row in effects
@@ -155,7 +122,7 @@ def _changes(results: Results) -> list[dict[str, Any]]:
             "claim": claim,
             "base": next(row["base_verdict"] for row in rows if row["claim"] == claim),
             "under": [
-                {"words": variant_words(results.study, r["variant"]), "verdict": r["verdict"]}
+                {"words": variant_words(results, r["variant"]), "verdict": r["verdict"]}
                 for r in rows
                 if r["claim"] == claim
             ],
@@ -176,9 +143,7 @@ def _choices(results: Results) -> dict[str, Any] | None:
             found = {
                 r["variant"]: r for r in table.where(dataset=dataset, ordering=ordering).rows()
             }
-            words = look.ordering_words(ordering)
-            if len(results.study.datasets) > 1:
-                words += f" on {look.dataset_words(dataset)}"
+            words = view.ordering_on(results, {"ordering": ordering, "dataset": dataset})
             rows.append({"ordering": words, "cells": [found.get(name) for name in names]})
-    heads = [variant_words(results.study, n) if n != "base" else "base" for n in names]
+    heads = [variant_words(results, n) if n != "base" else "base" for n in names]
     return {"heads": heads, "rows": rows, "name": results.study.selection.name}

@@ -16,14 +16,14 @@ from bnorder.drawing import (
     finish,
     margins,
 )
-from bnorder.language import ENGLISH
+from bnorder.language import Language
+from bnorder.printing import significant
 from bnorder.results import Results, Table
 from bnorder.study import dataset_slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SAY = ENGLISH.templates
 DECADES = 30  # a range beyond this factor gets a logarithmic axis
 MOMENTS = ("start", "early", "end")
 LEAST_LAYERS = 3  # a line over fewer shows nothing
@@ -44,8 +44,8 @@ def _probes(table: Table) -> list[str]:
     return list(dict.fromkeys(table["probe"])) if len(table) else []
 
 
-def probe_words(probe: str) -> str:
-    return SAY[f"why.probe.{probe}"]
+def probe_words(probe: str, words: Language) -> str:
+    return words.say(f"why.probe.{probe}")
 
 
 def _key(start: str, results: Results, dataset: str, probe: str, number: int, of: int) -> str:
@@ -62,7 +62,7 @@ def _over_training(results: Results, dataset: str, probe: str) -> list[Drawing]:
         axes = panels.axes_of(figure, page)
         data: list[Row] = []
         for ax, panel in panels.each(axes, page):
-            ax.set_title(panel.title)
+            ax.set_title(panel.title(results.words))
             where = {"activation": panel.activation, "depth": panel.depth}
             data += _lines(ax, table.where(**where), "step", results)
             ax.grid(axis="y")
@@ -70,8 +70,8 @@ def _over_training(results: Results, dataset: str, probe: str) -> list[Drawing]:
             continue
         _steps_axis(axes[0, 0], [row["step"] for row in data])
         _value_axis(axes[0, 0], data)
-        below(figure, SAY["why.steps"], 0.62)
-        beside(figure, probe_words(probe))
+        below(figure, results.words.say("why.steps"), 0.62)
+        beside(figure, probe_words(probe, results.words))
         panels.legend(figure, [str(row["ordering"]) for row in data])
         margins(figure, left=0.62, top=0.52, bottom=0.42, gaps=(0.36, 0.14))
         key = _key("why-training", results, dataset, probe, page.number, page.of)
@@ -96,21 +96,26 @@ def _over_depth(results: Results, dataset: str, probe: str) -> list[Drawing]:
         data: list[Row] = []
         for row, depth in zip(axes, part, strict=True):
             for ax, moment in zip(row, moments, strict=True):
-                ax.set_title(f"{SAY[f'why.{moment}']}, {look.depth_words(depth)}")
+                ax.set_title(_moment_and_depth(results.words, moment, depth))
                 data += _lines(ax, table.where(depth=depth, moment=moment), "layer", results)
                 ax.grid(axis="y")
                 ax.xaxis.get_major_locator().set_params(integer=True)
         if not data:
             continue
         _value_axis(axes[0, 0], data)
-        below(figure, SAY["why.layers"], 0.62)
-        beside(figure, probe_words(probe))
+        below(figure, results.words.say("why.layers"), 0.62)
+        beside(figure, probe_words(probe, results.words))
         panels.legend(figure, [str(row["ordering"]) for row in data])
         margins(figure, left=0.62, top=0.52, bottom=0.42, gaps=(0.46, 0.14))
         key = _key("why-depth", results, dataset, probe, number, len(cut))
         words = _words(results, dataset, probe, "depth", data)
         made.append(finish(figure, key, words, data))
     return made
+
+
+def _moment_and_depth(words: Language, moment: str, depth: int) -> str:
+    when, blocks = words.say(f"why.{moment}"), look.depth_words(depth, words)
+    return words.say("cell", activation=when, depth=blocks)
 
 
 def _lines(ax: "Axes", table: Table, x: str, results: Results) -> list[Row]:
@@ -157,32 +162,31 @@ def _words(
     results: Results, dataset: str, probe: str, over: str, data: Sequence[Row]
 ) -> captions.Words:
     """Message: at the last point drawn, the orders with the greatest and the least mean."""
-    x = "step" if over == "training" else "layer"
-    on = f" on {look.dataset_words(dataset)}" if len(results.study.datasets) > 1 else ""
-    title = SAY[f"why.title.{over}"].format(probe=probe_words(probe)) + on
+    words, x = results.words, "step" if over == "training" else "layer"
+    several = len(results.study.datasets) > 1
+    on = words.say("on", dataset=look.dataset_words(dataset, words)) if several else ""
+    title = words.say(f"why.title.{over}", probe=probe_words(probe, words), on=on)
     last = [row for row in data if row[x] == max(r[x] for r in data)]
     finite = [row for row in last if np.isfinite(float(row["mean"]))]
     message = ""
     if len(finite) > 1:
         most, least = max(finite, key=_mean), min(finite, key=_mean)
-        message = SAY["why.extremes"].format(
-            where=SAY[f"why.last.{over}"],
-            most=_arm(most),
-            greatest=f"{_mean(most):.3g}",
-            least=_arm(least),
-            smallest=f"{_mean(least):.3g}",
+        message = words.say(
+            "why.extremes",
+            where=words.say(f"why.last.{over}"),
+            most=captions.arm_words(most, words),
+            greatest=significant(most["mean"]),
+            least=captions.arm_words(least, words),
+            smallest=significant(least["mean"]),
         )
-    first = look.activation_words(results.study.activations[0])
-    reading = SAY[f"why.reading.{over}"].format(activation=first)
-    return title, f"{message} {reading}".strip(), f"{title}. {message}"
+    first = look.activation_words(results.study.activations[0], words)
+    reading = words.say(f"why.reading.{over}", activation=first)
+    caption = f"{message}{words.templates['space']}{reading}".strip()
+    return title, caption, words.say("why.alt", title=title, message=message)
 
 
 def _mean(row: Row) -> float:
     return float(row["mean"])
-
-
-def _arm(row: Row) -> str:
-    return captions._arm_words(row)
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -203,23 +207,25 @@ def page(results: Results) -> dict[str, Any] | None:
                 "id": claim,
                 "sentence": about[claim]["sentence"] if claim in about else "",
                 "verdict": about[claim]["verdict"] if claim in about else "",
-                "probe": probe_words(probe),
+                "probe": probe_words(probe, results.words),
                 "figures": _figures(probe),
                 "rows": [
                     row
                     | {
-                        "when": SAY[f"why.{row['moment']}"],
-                        "part_words": row["part"] if len({r["part"] for r in ours}) > 1 else "",
+                        "when": results.words.say(f"why.{row['moment']}"),
+                        "part_words": results.words.own(row["part"])
+                        if len({r["part"] for r in ours}) > 1
+                        else "",
                     }
                     for row in ours
                 ],
-                "told": _told(ours),
+                "told": _told(ours, results.words),
             }
         )
     shown = {claim["id"] for claim in found}
     kin = {about[claim]["family"] for claim in shown if claim in about}
     others = [v["id"] for v in results.claims if v["family"] in kin and v["id"] not in shown]
-    return {"claims": found, "without": captions.listing(others)}
+    return {"claims": found, "without": results.words.join(others)}
 
 
 def _figures(probe: str) -> list[str]:
@@ -230,7 +236,7 @@ def _figures(probe: str) -> list[str]:
     return [name.replace("_", "-") for name in names]
 
 
-def _told(rows: Sequence[Row]) -> list[str]:
+def _told(rows: Sequence[Row], words: Language) -> list[str]:
     """A sentence a part: premise, consequence, and whether they go together; last moment."""
     told = []
     parts = list(dict.fromkeys(row["part"] for row in rows))
@@ -239,11 +245,13 @@ def _told(rows: Sequence[Row]) -> list[str]:
         premises = list(dict.fromkeys(str(row["premise_word"]) for row in ours))
         premise = premises[0] if len(premises) == 1 else "mixed"
         last = ours[-1]
-        sentence = SAY["why.told"].format(
-            premise=SAY[f"why.premise.{premise}"],
-            consequence=SAY[f"why.consequence.{last['consequence_word']}"],
-            joined=SAY["why.and" if premise == last["consequence_word"] else "why.but"],
-            together=SAY[f"why.together.{last['correlation_word']}"],
+        sentence = words.say(
+            "why.told",
+            premise=words.say(f"why.premise.{premise}"),
+            consequence=words.say(f"why.consequence.{last['consequence_word']}"),
+            joined=words.say("why.and" if premise == last["consequence_word"] else "why.but"),
+            together=words.say(f"why.together.{last['correlation_word']}"),
         )
-        told.append((f"{part}: " if len(parts) > 1 else "") + sentence)
+        own = words.say("why.of_part", part=words.own(str(part)), sentence=sentence)
+        told.append(own if len(parts) > 1 else sentence)
     return told

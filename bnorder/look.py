@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnorder.language import Language
 from bnorder.ordering import Ordering
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "report"
@@ -36,13 +37,7 @@ LINES: dict[str, Line] = {
     "act_first": (0, (4.0, 1.6)),
     "none": (0, (1.0, 1.3)),
 }
-CLASS_WORDS = {"bn_first": "BN first", "act_first": "activation first", "none": "no BN or no act"}
 CLASS_ORDER = ("bn_first", "act_first", "none")
-CUT_WORDS = {
-    "conv_first": "conv first",
-    "conv_middle": "conv in the middle",
-    "conv_last": "conv last",
-}
 LAYER_WORDS = {"conv": "Conv", "bn": "BN", "act": "act"}
 ACTIVATION_WORDS = {
     "relu": "ReLU",
@@ -52,14 +47,12 @@ ACTIVATION_WORDS = {
     "silu": "SiLU",
     "tanh": "tanh",
     "sigmoid": "sigmoid",
-    "identity": "identity",
 }
 DATASET_WORDS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "kmnist": "KMNIST",
     "cifar10": "CIFAR-10",
-    "digits": "the 8×8 digits",
 }
 
 
@@ -85,21 +78,30 @@ def ordering_words(ordering: str) -> str:
     return "-".join(LAYER_WORDS[layer] for layer in Ordering(ordering).layers)
 
 
-def activation_words(activation: str) -> str:
+def activation_words(activation: str, words: Language) -> str:
     """`leaky_relu-0.1` as people write it: LeakyReLU (0.1)."""
     kind, _, slope = activation.partition("-")
-    return ACTIVATION_WORDS[kind] + (f" ({slope})" if slope else "")
+    name = ACTIVATION_WORDS.get(kind) or words.say(f"activation.{kind}")
+    return name + (f" ({slope})" if slope else "")
 
 
-def dataset_words(dataset: str) -> str:
+def dataset_words(dataset: str, words: Language) -> str:
     """A data set's name as people write it; a user's folder by its last part."""
     if dataset.startswith("folder:"):
-        return f"the images of {dataset.rstrip('/').rpartition('/')[2]}"
-    return DATASET_WORDS.get(dataset, dataset)
+        return words.say("dataset.folder", folder=dataset.rstrip("/").rpartition("/")[2])
+    return words.say("dataset.digits") if dataset == "digits" else DATASET_WORDS[dataset]
 
 
-def depth_words(depth: int) -> str:
-    return f"{depth} block" + ("s" if depth != 1 else "")
+def depth_words(depth: int, words: Language) -> str:
+    return words.count(depth, "depth")
+
+
+def measure_words(measure: str, words: Language) -> str:
+    """`test_loss` as people write it; a measure that is not ours by its own name."""
+    if measure.startswith("steps_to_"):
+        threshold = measure.removeprefix("steps_to_").replace("_", ".")
+        return words.say("steps_to", threshold=threshold)
+    return words.measures.get(measure, measure.replace("_", " "))
 
 
 def in_order(orderings: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ from bnorder.drawing import (
     margins,
     spread,
 )
+from bnorder.language import Language
 from bnorder.ordering import Ordering
 from bnorder.results import Results, Table
 from bnorder.study import dataset_slug
@@ -52,9 +53,9 @@ class Panel:
             "variant": "base",
         }
 
-    @property
-    def title(self) -> str:
-        return f"{look.activation_words(self.activation)}, {look.depth_words(self.depth)}"
+    def title(self, words: Language) -> str:
+        activation = look.activation_words(self.activation, words)
+        return words.say("cell", activation=activation, depth=look.depth_words(self.depth, words))
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _accuracy_page(
     axes = axes_of(figure, page)
     outside = 0
     for ax, panel in each(axes, page):
-        ax.set_title(panel.title)
+        ax.set_title(panel.title(results.words))
         for y, ordering in enumerate(orderings):
             outside += _arm_strip(ax, results, panel, ordering, y, limits)
         _order_axis(ax, orderings)
@@ -178,7 +179,7 @@ def _accuracy_page(
     _inner_ticks(axes[0, 0], limits, axes.shape[1])
     axes[0, 0].set_ylim(len(orderings) - 0.4, -0.6)
     left = label_inches(look.ordering_words(o) for o in orderings)
-    below(figure, "test accuracy at the last epoch (%)", left)
+    below(figure, results.words.say("accuracy.axis"), left)
     margins(figure, left=left, top=0.24, bottom=0.42, gaps=(0.36, 0.14))
     return outside
 
@@ -266,7 +267,7 @@ def _learning_page(figure: "Canvas", results: Results, page: Page) -> list[Row]:
     axes = axes_of(figure, page)
     data: list[Row] = []
     for ax, panel in each(axes, page):
-        ax.set_title(panel.title)
+        ax.set_title(panel.title(results.words))
         bands = results.table("bands").where(**panel.cell)
         for ordering in look.in_order(results.study.orderings):
             data += _learning_curve(ax, bands.where(ordering=ordering), panel, ordering)
@@ -275,8 +276,8 @@ def _learning_page(figure: "Canvas", results: Results, page: Page) -> list[Row]:
     axes[0, 0].set_yscale("log")
     _error_ticks(axes[0, 0], data)
     _log_steps(axes[0, 0], results)
-    below(figure, "training steps (log scale)", 0.5)
-    beside(figure, "test error (%, log scale)")
+    below(figure, results.words.say("learning.axis"), 0.5)
+    beside(figure, results.words.say("learning.side"))
     legend(figure, results.study.orderings)
     margins(figure, left=0.5, top=0.52, bottom=0.42, gaps=(0.36, 0.14))
     return data
@@ -372,13 +373,13 @@ def _survival(results: Results, dataset: str, threshold: float) -> list[Drawing]
         axes = axes_of(figure, page)
         data: list[Row] = []
         for ax, panel in each(axes, page):
-            ax.set_title(panel.title)
+            ax.set_title(panel.title(results.words))
             data += _survival_panel(ax, table.where(**panel.cell), results)
         axes[0, 0].set_ylim(-0.04, 1.04)
         axes[0, 0].set_yticks([0, 0.5, 1], ["0", "½", "1"])
         axes[0, 0].set_xlim(*_when(data))
-        below(figure, "training steps", 0.5)
-        beside(figure, f"share still below {threshold:g} %")
+        below(figure, results.words.say("convergence.axis"), 0.5)
+        beside(figure, results.words.say("convergence.side", threshold=f"{threshold:g}"))
         legend(figure, results.study.orderings)
         margins(figure, left=0.5, top=0.52, bottom=0.42, gaps=(0.36, 0.14))
         words = captions.convergence(results, dataset, threshold, (page.number, page.of))

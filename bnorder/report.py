@@ -5,8 +5,9 @@ The report computes no number: what it prints comes from the study's tables and 
 
 import base64
 import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import unescape
@@ -16,13 +17,13 @@ from typing import Any, Literal
 import jinja2
 from markupsafe import Markup, escape
 
-from bnorder import captions, ladder, lenses, look, svg, view
+from bnorder import ladder, lenses, look, svg, tracing, view
 from bnorder.drawing import Drawing
 from bnorder.figures import draw_all
 from bnorder.files import write_atomically
-from bnorder.printing import filters, unit_words
-from bnorder.provenance import Provenance, provenance
-from bnorder.results import Results, load_results
+from bnorder.language import Language, language
+from bnorder.printing import FILTERS
+from bnorder.results import Results, files_of, load_results
 from bnorder.spark import legend, reach, spark
 from bnorder.study import load_study
 
@@ -39,29 +40,45 @@ class Report:
 
 
 def render(
-    study_file: Path, tables: Path, analysis: Path, out: Path, *, archive: bool = False
+    study_file: Path,
+    tables: Path,
+    analysis: Path,
+    out: Path,
+    *,
+    lang: str = "en",
+    archive: bool = False,
 ) -> Report:
     """Read a study's results and write report.html, report.pdf and figures/ into `out`.
 
-    archive: write report-archive.pdf too, PDF/A-3 with the study and all tables as CSV attached.
+    lang: en, or zh for report.zh.html, report.zh.pdf and figures.zh/. archive: write
+    report-archive.pdf too, PDF/A-3 with the study and all tables as CSV attached. Raises Untraced
+    when a number of the page stands in no results file.
     """
     from bnorder.pdf import write_pdf
 
     study = load_study(study_file)
-    results = load_results(study, study_file, tables, analysis)
-    made = provenance(results)
+    results = load_results(study, study_file, tables, analysis, language(lang))
     drawings = draw_all(results)
-    html = document(results, made, drawings, "html")
+    html = document(results, drawings, "html")
+    quoted = fixed(results, len(drawings))
+    tracing.check(html, tracing.Places(files_of(study_file, tables, analysis)), quoted)
     images = {d.key: svg.for_pdf(d.svg) for d in drawings}
-    printed = document(results, made, drawings, "pdf")
+    printed = document(results, drawings, "pdf")
     pdf = write_pdf(printed, images)
-    files = _write_figures(drawings, out / "figures")
-    write_atomically(out / "report.html", html.encode("utf-8"))
-    write_atomically(out / "report.pdf", pdf)
+    mine = "" if lang == "en" else f".{lang}"
+    files = _write_figures(drawings, out / f"figures{mine}")
+    write_atomically(out / f"report{mine}.html", html.encode("utf-8"))
+    write_atomically(out / f"report{mine}.pdf", pdf)
     if archive:
         attached = _tables_of(study_file, tables, analysis)
-        write_atomically(out / "report-archive.pdf", write_pdf(printed, images, attached))
-    return Report(out / "report.html", out / "report.pdf", tuple(files))
+        archived = write_pdf(printed, images, attached)
+        write_atomically(out / f"report-archive{mine}.pdf", archived)
+    return Report(out / f"report{mine}.html", out / f"report{mine}.pdf", tuple(files))
+
+
+def fixed(results: Results, figures: int = 0) -> tracing.Fixed:
+    """The texts whose numbers report nothing: the language's own, names, and quotations."""
+    return tracing.Fixed([*results.words.fixed(), *view.names(results, figures)])
 
 
 def _tables_of(study_file: Path, tables: Path, analysis: Path) -> dict[str, bytes]:
@@ -91,19 +108,19 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
 
 def caption_rst(drawing: Drawing) -> str:
     """A figure's title and caption in reStructuredText, for `snakemake --report`."""
-    title, caption = (re.sub(r"([\\*_`|])", r"\\\1", t) for t in (drawing.title, drawing.caption))
+    title, caption = (
+        re.sub(r"([\\*_`|])", r"\\\1", t) for t in (drawing.title, tracing.plain(drawing.caption))
+    )
     return f"**{title}**\n\n{caption}\n\nData: {drawing.key}.csv beside it, {drawing.rows} rows.\n"
 
 
-def document(
-    results: Results, made: Provenance, drawings: Sequence[Drawing], medium: Medium
-) -> str:
+def document(results: Results, drawings: Sequence[Drawing], medium: Medium) -> str:
     """The report as one HTML text, for a browser or for the PDF."""
-    environment = _environment(traced=medium == "html")
-    context = _context(results, made, drawings, medium, environment)
+    environment = _environment(results)
+    context = _context(results, drawings, medium)
     body = environment.get_template("body.html.j2").render(context)
-    script = _read("report.js") if medium == "html" else ""
-    return environment.get_template("report.html.j2").render(
+    script = _script(results.words) if medium == "html" else ""
+    page = environment.get_template("report.html.j2").render(
         context,
         body=Markup(body),
         toc=contents(body),
@@ -111,9 +128,10 @@ def document(
         script=Markup(script),
         csp=policy(script),
     )
+    return tracing.as_markup(page, traced=medium == "html")
 
 
-def _environment(*, traced: bool) -> jinja2.Environment:
+def _environment(results: Results) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(look.TEMPLATES),
         autoescape=True,  # always: a study's title is anyone's text
@@ -121,29 +139,21 @@ def _environment(*, traced: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters(traced=traced)
-    environment.filters |= {"slug": look.slug, "said": said, "sentence": _capital}
+    environment.filters |= FILTERS
+    environment.filters |= {"slug": look.slug, "sentence": results.words.capital}
+    environment.filters["said"] = partial(said, quoted=fixed(results))
     return environment
 
 
-def _context(
-    results: Results,
-    made: Provenance,
-    drawings: Sequence[Drawing],
-    medium: Medium,
-    environment: jinja2.Environment,
-) -> dict[str, Any]:
-    keys = [d.key for d in drawings]
-    title = (
-        results.study.title
-        or f"Batch normalisation before or after the activation: {results.study.name}"
-    )
-    html = medium == "html"
-    verdicts = results.verdicts
+def _context(results: Results, drawings: Sequence[Drawing], medium: Medium) -> dict[str, Any]:
+    keys, words, html = [d.key for d in drawings], results.words, medium == "html"
     return {
         "html": html,
-        "title": title,
-        "description": " ".join(verdicts["answer"])[:300],
+        "words": words,
+        "t": partial(_text, words),
+        "title": words.own(results.study.title)
+        or words.say("title.default", study=results.study.name),
+        "description": " ".join(results.said["answer"])[:300],
         "study": results.study,
         "study_hash": results.study_sha256[:12],
         "version": _version(),
@@ -154,38 +164,50 @@ def _context(
         "data_uri": data_uri,
         "spark": partial(spark, scale=reach(results.claims)),
         "statements": view.statements,
-        "legend": lambda: legend(results.study.orderings) if html else "",
+        "legend": lambda: legend(results.study.orderings, words) if html else "",
         "glyphs": view.GLYPHS,
-        "unit_words": unit_words,
-        "measure_words": captions.measure_words,
-        **_words(results, made),
-        **_tables(results, made, environment.filters),
+        "measure_words": lambda measure: look.measure_words(measure, words),
+        **_words(results),
+        **_tables(results),
     }
 
 
-def _words(results: Results, made: Provenance) -> dict[str, Any]:
-    library = view.library()
-    verdicts = results.verdicts
+def _text(words: Language, key: str, /, **fields: object) -> Markup:
+    """A text of the language, which may hold markup; its fields may not."""
+    return Markup(words.templates[key]).format(**fields)
+
+
+def _words(results: Results) -> dict[str, Any]:
+    library = view.library(results.words)
+    verdicts, quoted = results.verdicts, fixed(results)
+    around = {k: v for k, v in verdicts.items() if k not in ("verdicts", "translations")}
+    headline = [v for v in results.claims if v["id"] == verdicts["headline"]]
+    about = {"name": results.words.say("a_source"), "about": ""}
     return {
-        "notices": view.notices(results, made),
-        "facts": view.facts(results, made),
-        "answer": verdicts["answer"],
-        "source": {"name": "A source", "about": ""} | dict(verdicts.get("source") or {}),
+        "notices": view.notices(results),
+        "facts": view.facts_line(results),
+        "answer": [
+            said(s, headline, around, results.claims, quoted=quoted) for s in results.said["answer"]
+        ],
+        "source": about | dict(results.said.get("source") or {}),
         "others": library["others"],
         "references": library["references"],
-        "grid_sentence": view.grid_sentence(results, made),
-        "limits": view.limits(results, made),
+        "grid_sentence": view.grid_sentence(results),
+        "limits": view.limits(results),
+        "caveats": [said(c, around, quoted=quoted) for c in results.said["caveats"]],
         "advice": view.advice(results),
-        "notes": verdicts.get("notes", []),
+        "notes": results.said["notes"],
+        "headline": verdicts["headline"],
+        "claims_file": verdicts["claims_file"],
         "commands": view.commands(results),
-        "cost_sentence": view.cost_sentence(results, made),
+        "cost_sentences": view.cost_sentences(results),
         "level": verdicts["level"],
         "n_seeds": verdicts["n_seeds"],
-        "smallest_p": verdicts.get("smallest_p"),
+        "smallest_p": verdicts["smallest_p"],
     }
 
 
-def _tables(results: Results, made: Provenance, show: Mapping[str, Any]) -> dict[str, Any]:
+def _tables(results: Results) -> dict[str, Any]:
     present = {v["verdict"] for v in results.claims}
     return {
         "claims": results.claims,
@@ -196,36 +218,60 @@ def _tables(results: Results, made: Provenance, show: Mapping[str, Any]) -> dict
         "recipe": view.recipe(results),
         "variants": view.variants(results),
         "survival": view.survival(results),
-        "thresholds": [f"{t:g}" for t in results.study.thresholds],
+        "thresholds": results.settings.get("thresholds") or results.study.thresholds,
         "model": view.model(results),
-        "exploration": view.exploration(results, show),
+        "exploration": view.exploration(results),
         "why": lenses.page(results),
         "otherwise": ladder.page(results),
-        "provenance_rows": view.provenance_rows(results, made),
-        "arms": view.arms(results, made),
+        "provenance_rows": view.provenance_rows(results, _version()),
+        "plan": view.plan(results),
+        "arms": view.arms(results),
         "missing": results.missing,
     }
 
 
-def said(text: str) -> Markup:
-    """A generated sentence as markup: p in italics, numbers kept with their units."""
+# What a contrast lists seed by seed and arm by arm: no sentence says these numbers.
+UNSAID = ("values", "seeds", "plus", "minus", "by_dataset", "plan")
+
+
+def said(text: str, *nodes: Any, quoted: tracing.Fixed | None = None) -> Markup:
+    """A generated sentence as markup: p in italics, numbers kept with their units.
+
+    nodes: where the sentence has its numbers from; those that it prints are traced to there.
+    """
+    if nodes:
+        numbers = [n for node in nodes for n in tracing.numbers_in(node, UNSAID)]
+        text = tracing.link(text, numbers, quoted or tracing.Fixed([]))
     kept = re.sub(
-        r"\b(p|n) (=|&lt;) ([\d.,]*\d)",
-        r'<span class="nowrap"><i>\1</i> \2 \3</span>',
+        rf"\b([pn]) (?:(=) )?(?=[\d.{tracing.OPEN}]|&lt;)",
+        lambda m: f"<i>{m[1]}</i>&nbsp;" + ("=&nbsp;" if m[2] else ""),
         str(escape(text)),
     )
-    return Markup(re.sub(r"(\d) (%|percentage)", r"\1&nbsp;\2", kept))
+    return Markup(re.sub(rf"([\d{tracing.SHUT}]) (%|percentage)", r"\1&nbsp;\2", kept))
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _script(words: Language) -> str:
+    """The page's script with the few words that it says."""
+    keys = {
+        "system": "scheme",
+        "light": "scheme.light",
+        "dark": "scheme.dark",
+        "count": "verdicts.count",
+        "highlight": "highlight",
+        "enlarge": "figure.enlarge",
+        "enlargeLabel": "figure.enlarge_label",
+        "enlarged": "figure.enlarged",
+        "close": "figure.close",
+    }
+    said_by_script = {name: words.templates[key] for name, key in keys.items()}
+    return _read("report.js").replace("/*words*/{}", json.dumps(said_by_script, ensure_ascii=False))
 
 
 def contents(body: str) -> list[dict[str, Any]]:
     """The table of contents: every h2 with an id, and the h3 beneath it."""
     entries: list[dict[str, Any]] = []
     for level, name, words in re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', body, re.S):
-        plain = unescape(re.sub(r"<[^>]+>", "", words)).strip()
+        plain = tracing.plain(unescape(re.sub(r"<[^>]+>", "", words))).strip()
         entry = {"id": name.removeprefix("h-"), "words": plain, "under": []}
         if level == "2":
             entries.append(entry)

@@ -12,6 +12,8 @@ import numpy as np
 
 from bnorder import dictionary
 from bnorder.errors import UserError
+from bnorder.language import Language, language
+from bnorder.schema import read_yaml
 from bnorder.study import Study
 
 
@@ -82,11 +84,14 @@ class Results:
 
     study: Study
     study_sha256: str
+    settings: Mapping[str, Any]  # study.yaml as it stands, its numbers traced
+    words: Language
     runs: Table
     curves: Table
     missing: tuple[str, ...]
     expected: int
     verdicts: Mapping[str, Any]
+    facts: Mapping[str, Any]
     mixed_model: Mapping[str, Any]
     analysis: Mapping[str, Table]
 
@@ -94,8 +99,16 @@ class Results:
         return self.analysis.get(name) or Table(f"analysis/{name}.parquet")
 
     @cached_property
+    def said(self) -> Mapping[str, Any]:
+        """The analysis's sentences in the report's language."""
+        found: Mapping[str, Any] = self.verdicts.get("translations", {}).get(self.words.code)
+        return self.verdicts if found is None else found
+
+    @cached_property
     def claims(self) -> list[Mapping[str, Any]]:
-        return list(self.verdicts["verdicts"])
+        """The verdicts, their words in the report's language."""
+        pairs = zip(self.verdicts["verdicts"], self.said["verdicts"], strict=True)
+        return [_in_words(verdict, said) for verdict, said in pairs]
 
     def by_family(self) -> list[Mapping[str, Any]]:
         """The claims, families together, each in its own order."""
@@ -103,8 +116,22 @@ class Results:
         return sorted(self.claims, key=lambda v: families.index(v["family"]))
 
 
-def load_results(study: Study, study_file: Path, tables: Path, analysis: Path) -> Results:
-    """Read a study's tables and analysis.
+def _in_words(verdict: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:
+    parts = zip(verdict["parts"], said["parts"], strict=True)
+    return {**verdict, **said, "parts": [{**part, **words} for part, words in parts]}
+
+
+def files_of(study_file: Path, tables: Path, analysis: Path) -> dict[str, Path]:
+    """The results files by the names that numbers' sources begin with."""
+    found = {"study.yaml": study_file, "tables/runs.parquet": tables / "runs.parquet"}
+    found |= {f"analysis/{p.name}": p for p in sorted(analysis.glob("*.json"))}
+    return found | {f"analysis/{p.name}": p for p in sorted(analysis.glob("*.parquet"))}
+
+
+def load_results(
+    study: Study, study_file: Path, tables: Path, analysis: Path, words: Language | None = None
+) -> Results:
+    """Read a study's tables and analysis, for a report in the language `words`.
 
     Raises UserError when the runs or the verdicts are missing; the other files are optional.
     """
@@ -121,11 +148,14 @@ def load_results(study: Study, study_file: Path, tables: Path, analysis: Path) -
     return Results(
         study=study,
         study_sha256=hashlib.sha256(Path(study_file).read_bytes()).hexdigest(),
+        settings=_traced(read_yaml(study_file), "study.yaml#"),
+        words=words or language("en"),
         runs=_parquet(tables / "runs.parquet", "tables/runs.parquet"),
         curves=_parquet(tables / "curves.parquet", "tables/curves.parquet", only=["step"]),
         missing=tuple(missing.get("missing", ())),
         expected=int(missing.get("expected", len(study.runs()))),
         verdicts=verdicts,
+        facts=_traced(_json(analysis / "facts.json"), "analysis/facts.json#"),
         mixed_model=_traced(model, "analysis/mixed_model.json#"),
         analysis=found,
     )
@@ -143,6 +173,13 @@ def _json(path: Path, *, required: bool = True) -> Any:
 
 
 def _parquet(path: Path, name: str, only: Sequence[str] | None = None) -> Table:
+    columns = read_columns(path, only)
+    rows = len(next(iter(columns.values()), ()))
+    return Table(name, {c: _column(v) for c, v in columns.items()}, np.arange(rows))
+
+
+def read_columns(path: Path, only: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """A Parquet file's columns as lists; raises UserError where there is no such file."""
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -153,12 +190,11 @@ def _parquet(path: Path, name: str, only: Sequence[str] | None = None) -> Table:
         raise UserError(f"{path}: no such file; collect the records first (make report)") from None
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: no valid Parquet ({error}); run its step again") from None
-    columns = {
-        column: _column(table.column(column).to_pylist())
+    return {
+        column: table.column(column).to_pylist()
         for column in table.column_names
         if not column.startswith("__index")
     }
-    return Table(name, columns, np.arange(table.num_rows))
 
 
 def _column(values: list[Any]) -> np.ndarray:
@@ -172,9 +208,14 @@ def _column(values: list[Any]) -> np.ndarray:
 def _traced(value: Any, source: str) -> Any:
     """The same JSON with each number as a `Num` (null stays None)."""
     if isinstance(value, dict):
-        return {k: _traced(v, f"{source}/{k}") for k, v in value.items()}
+        return {k: _traced(v, f"{source}/{_pointer(k)}") for k, v in value.items()}
     if isinstance(value, list):
         return [_traced(v, f"{source}/{i}") for i, v in enumerate(value)]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Num(value, source)
     return value
+
+
+def _pointer(key: object) -> str:
+    """A key as it stands in a JSON pointer (RFC 6901)."""
+    return str(key).replace("~", "~0").replace("/", "~1")

@@ -7,9 +7,9 @@ and of the 5 % level they lie, so that no sentence contradicts its own numbers b
 import math
 from collections.abc import Mapping, Sequence
 
-from bnorder.claims import VERDICTS, Claim, Estimate, Note, Verdict
+from bnorder.claims import ACCURACY, VERDICTS, Claim, Estimate, Note, Verdict
 from bnorder.estimates import smallest_p
-from bnorder.language import ENGLISH, Language
+from bnorder.language import Language, Reason, language, spoken
 
 MINUS = "\u2212"
 LEVEL = 0.05
@@ -41,18 +41,28 @@ def p_value(p: float) -> str:
 class Writer:
     """Sentences in one language."""
 
-    def __init__(self, language: Language = ENGLISH) -> None:
-        self.language = language
+    def __init__(self, words: Language | None = None) -> None:
+        self.language = words or language("en")
 
     def say(self, key: str, **fields: object) -> str:
-        return self.language.templates[key].format(**fields)
+        return self.language.say(key, **fields)
 
-    def amount(self, value: float, e: Estimate, *, sign: bool = False) -> str:
+    def own(self, text: str) -> str:
+        """A reason, or a text of a claims file, in this language as far as it is known there."""
+        if isinstance(text, Reason):
+            return spoken(self.language, text.key, text.fields)
+        return self.language.own(text)
+
+    def paragraph(self, sentences: Sequence[str]) -> str:
+        return self.language.templates["space"].join(sentences)
+
+    def amount(self, value: float, e: Estimate, *, sign: bool = False, short: bool = False) -> str:
         """A value of this part's measure with its unit."""
         points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
         text = self._localise(number(value, points))
         plus = "+" if sign and value > 0 else ""
-        return f"{plus}{text}{self.language.units[e.unit]}"
+        unit = self.say(f"short_unit.{e.unit}") if short else self.language.units[e.unit]
+        return f"{plus}{text}{unit}"
 
     def _localise(self, text: str) -> str:
         return text.replace(".", self.language.decimal)
@@ -107,7 +117,7 @@ class Writer:
         return named
 
     def part(self, claim: Claim, e: Estimate) -> str:
-        name = e.name[:1].upper() + e.name[1:]
+        name = self.language.capital(self.own(e.name))
         return self.say(
             "part", name=name, statement=self.statement(claim, e), numbers=self.numbers(claim, e)
         )
@@ -117,7 +127,7 @@ class Writer:
     def text(self, v: Verdict) -> str:
         """The verdict in full: what, how much, by which test, and what more it would take."""
         if v.verdict == "not tested":
-            return self.say("not_tested", reason=v.reason.rstrip("."))
+            return self.say("not_tested", reason=self.own(v.reason).rstrip("."))
         sentences = [self._one(v) if len(v.estimates) == 1 else self._all(v)]
         if all(e.sd == 0 for e in v.estimates):
             sentences.append(self.say("constant"))
@@ -126,9 +136,12 @@ class Writer:
         if v.verdict == "inconclusive":
             sentences += self._outlook(v)
         if v.checks_disagree:
-            checks = self.language.templates["semicolon"].join(v.checks_disagree)
-            sentences.append(self.say("disagree", checks=checks))
-        return " ".join(sentences)
+            sentences.append(self.say("disagree", checks=self.checks(v)))
+        return self.paragraph(sentences)
+
+    def checks(self, v: Verdict) -> str:
+        """The tests that disagree with the sign-flip test."""
+        return self.language.templates["semicolon"].join(self.own(c) for c in v.checks_disagree)
 
     def _one(self, v: Verdict) -> str:
         e = v.estimates[0]
@@ -147,7 +160,7 @@ class Writer:
             verdict=self.language.verdicts[v.verdict],
             count=len(v.estimates),
             numbers=self.language.templates["semicolon"].join([together, holm]),
-            parts=" ".join(self.part(v.claim, e) for e in v.estimates),
+            parts=self.paragraph([self.part(v.claim, e) for e in v.estimates]),
         )
 
     def _too_small(self, v: Verdict) -> str:
@@ -176,14 +189,14 @@ class Writer:
     def short(self, v: Verdict) -> str:
         """A few words for a table cell."""
         if not v.estimates:
-            return v.reason
+            return self.own(v.reason)
         if len(v.estimates) > 1:
             return self.say("short_parts", parts=len(v.estimates), p=p_value(v.p))
         e = v.estimates[0]
         points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
         return self.say(
             "short",
-            mean=self.amount(e.mean, e, sign=True).replace(" percentage points", " pp"),
+            mean=self.amount(e.mean, e, sign=True, short=True),
             low=self._localise(number(e.ci_low, points)),
             high=self._localise(number(e.ci_high, points)),
             test=self.tests(v.claim, e)[0],
@@ -192,14 +205,68 @@ class Writer:
     # --- the study ----------------------------------------------------------------------------
 
     def answer(self, verdicts: Sequence[Verdict], headline: str | None) -> list[str]:
-        """The answer in a paragraph: the headline claim, then the count of verdicts."""
+        """The answer in three sentences: the headline claim, how much it matters, the verdicts."""
         first = next((v for v in verdicts if v.claim.id == headline), None)
-        if first is None:
-            opening = self.say("headline_none")
-        else:
-            sentence = first.claim.sentence.rstrip(".")
-            opening = self.say("headline", sentence=sentence, text=self.text(first))
-        return [opening, self._tally(verdicts)]
+        scale = self._scale(first, verdicts) if first else None
+        sentences = [self._headline(first), scale, self._tally(verdicts)]
+        return [sentence for sentence in sentences if sentence]
+
+    def _headline(self, v: Verdict | None) -> str:
+        if v is None:
+            return self.say("headline_none")
+        sentence = self.own(v.claim.sentence).rstrip(".。")
+        if not v.estimates:
+            return self.say("headline_untested", sentence=sentence, reason=self.own(v.reason))
+        word = self.language.verdicts[v.verdict].lower()
+        if len(v.estimates) > 1:
+            numbers = self.say("holm", p=p_value(v.p_adjusted))
+            return self.say("headline_parts", sentence=sentence, verdict=word, numbers=numbers)
+        e = v.estimates[0]
+        return self.say(
+            "headline",
+            sentence=sentence,
+            verdict=word,
+            statement=self.statement(v.claim, e),
+            numbers=self.numbers(v.claim, e, v),
+        )
+
+    def _scale(self, v: Verdict, verdicts: Sequence[Verdict]) -> str | None:
+        """Beside the headline: too small to matter, what it would take, or the largest effect."""
+        if v.too_small and len(v.estimates) == 1:
+            e = v.estimates[0]
+            margin = self.plain(e.margin) + self.language.units[e.unit]
+            tost = self.say("tost", p=p_value(e.tost_p))
+            return self.say("scale.too_small", margin=margin, tost=tost)
+        if v.verdict == "inconclusive" and len(v.estimates) == 1:
+            return self._uncertain(v.estimates[0])
+        return self._largest(verdicts) if v.estimates else None
+
+    def _uncertain(self, e: Estimate) -> str:
+        if math.isnan(e.smallest_detectable):
+            return self.say("scale.undetectable", n=e.n)
+        found = self.amount(e.smallest_detectable, e)
+        key = "scale.unsettled" if e.seeds_to_settle is None else "scale.settle"
+        return self.say(key, n=e.n, detectable=found, seeds=e.seeds_to_settle)
+
+    def _largest(self, verdicts: Sequence[Verdict]) -> str | None:
+        """The largest effect on accuracy among the claims that say which of two is better."""
+        effects = [
+            (v, e)
+            for v in verdicts
+            for e in v.estimates
+            if v.claim.type == "direction" and e.measure == ACCURACY
+        ]
+        if not effects:
+            return None
+        v, e = max(effects, key=lambda pair: abs(pair[1].mean))
+        return self.say(
+            "scale.largest",
+            measure=self.measure(e),
+            mean=self.amount(e.mean, e, sign=True),
+            id=v.claim.id,
+            low=self._localise(number(e.ci_low)),
+            high=self._localise(number(e.ci_high)),
+        )
 
     def _tally(self, verdicts: Sequence[Verdict]) -> str:
         groups = {w: [v.claim.id for v in verdicts if v.verdict == w] for w in VERDICTS}
@@ -207,18 +274,14 @@ class Writer:
             self.say(
                 "tally_item",
                 n=len(ids),
-                word=self.language.verdicts[word].lower(),
+                word=self.say(f"tally.{word}"),
                 ids=self.language.templates["comma"].join(ids),
             )
             for word, ids in groups.items()
             if ids
         ]
-        return self.say("tally", count=len(verdicts), listed=self.join(items))
-
-    def join(self, items: Sequence[str]) -> str:
-        head, last = list(items[:-1]), items[-1]
-        comma, conjunction = (self.language.templates[k] for k in ("comma", "and"))
-        return conjunction.join([comma.join(head), last]) if head else last
+        key = "tally.one" if len(verdicts) == 1 else "tally"
+        return self.say(key, count=len(verdicts), listed=self.language.join(items))
 
     def caveats(
         self,
@@ -250,7 +313,10 @@ class Writer:
         ]
         if shaky:
             found.append(self.say("caveat_unstable", ids=comma.join(shaky)))
-        found += [self.say("caveat_note", date=n.date, claim=n.claim, text=n.text) for n in notes]
+        found += [
+            self.say("caveat_note", date=n.date, claim=n.claim, text=self.own(n.text))
+            for n in notes
+        ]
         return found
 
     def _too_few_seeds(self, verdicts: Sequence[Verdict], n_seeds: int) -> list[str]:
@@ -263,5 +329,5 @@ class Writer:
         for family in dict.fromkeys(v.claim.family for v in verdicts):
             m = sum(v.claim.family == family and v.verdict != "not tested" for v in verdicts)
             if m * least >= LEVEL:
-                found.append(self.say("caveat_family", family=family, m=m, n=n_seeds))
+                found.append(self.say("caveat_family", family=self.own(family), m=m, n=n_seeds))
         return found

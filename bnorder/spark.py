@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from bnorder import look
 from bnorder.drawing import known
+from bnorder.language import Language
 
 HALF = 46.0  # units from zero to either end
 MIDDLE = 50.0
@@ -67,7 +68,7 @@ SHAPES = {
 DASHES = {"o": "none", "^": "4 2", "s": "1.5 1.8"}  # a class has one marker and one line
 
 
-def legend(orderings: Iterable[str]) -> Markup:
+def legend(orderings: Iterable[str], words: Language) -> Markup:
     """The orderings' colours, markers and lines; the page's script makes switches of them."""
     keys = []
     for ordering in look.in_order(orderings):
@@ -76,5 +77,6 @@ def legend(orderings: Iterable[str]) -> Markup:
         drawing = f'<svg viewBox="0 0 20 10" fill="{colour}" aria-hidden="true">{line}'
         drawing += f"{SHAPES[marker]}</svg>"
         keys.append(f'<span data-key="{ordering}">{drawing}{look.ordering_words(ordering)}</span>')
-    start = '<div class="legend" role="group" aria-label="Orderings">'
+    label = words.say("orderings.legend")
+    start = f'<div class="legend" role="group" aria-label="{label}">'
     return Markup(start + "".join(keys) + "</div>")

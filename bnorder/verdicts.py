@@ -15,6 +15,7 @@ from bnorder import estimates as est
 from bnorder.claims import Claim, Estimate, Interval, Part, Stability, Verdict, VerdictWord
 from bnorder.contrasts import Contrast, NotTested, RunTable, contrast_of
 from bnorder.estimates import Flips, Floats, Numbers
+from bnorder.language import Reason
 
 LEVEL = 0.05
 POWER = 0.8
@@ -124,7 +125,7 @@ def judge(claims: Sequence[Claim], table: RunTable, resamples: int = RESAMPLES) 
         try:
             contrasts[claim.id] = [_contrast(claim, part, table) for part in claim.parts]
         except NotTested as reason:
-            reasons[claim.id] = str(reason)
+            reasons[claim.id] = reason.reason
     made: dict[str, Verdict] = {}
     flips = est.flip_signs(len(table.grid.seeds), np.random.default_rng(SEED))
     for family in dict.fromkeys(claim.family for claim in claims):
@@ -141,7 +142,7 @@ def _contrast(claim: Claim, part: Part, table: RunTable) -> Contrast:
     except NotTested as reason:
         if len(claim.parts) == 1:
             raise
-        raise NotTested(f"for the part “{part.name}”: {reason}") from None
+        raise NotTested("part", part=part.name, reason=reason.reason) from None
 
 
 def untested(claim: Claim, reason: str) -> Verdict:
@@ -232,9 +233,10 @@ def _disagreements(claim: Claim, estimates: Sequence[Estimate]) -> tuple[str, ..
         return ()
     found = []
     for e in (e for e in estimates if not math.isnan(e.t_p)):  # a crossed part has no such checks
-        for name, p in (("paired t-test", e.t_p), ("Wilcoxon test", e.wilcoxon_p)):
+        for check, p in (("t", e.t_p), ("wilcoxon", e.wilcoxon_p)):
             if (p < LEVEL) != (e.p < LEVEL):
-                found.append(f"{e.name + ': ' if e.name else ''}{name}")
+                name = Reason(f"check.{check}")
+                found.append(Reason("check.part", part=e.name, check=name) if e.name else name)
     return tuple(found)
 
 
@@ -304,7 +306,9 @@ def _crossed_estimate(
     none = dict.fromkeys(("t_p", "wilcoxon_p", "g_av", "g_low", "g_high"), math.nan)
     return replace(
         plain,
-        name=f"{part.name} (most: {contrast.which})" if part.name else contrast.which,
+        name=Reason("part.most", part=part.name, which=contrast.which)
+        if part.name
+        else contrast.which,
         ci_low=plain.mean - reach,
         ci_high=plain.mean + reach,
         tost_low=math.nan,

@@ -1,86 +1,64 @@
 """What the report's templates are given: words and tables picked from the results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 
 from bnorder import captions, look
-from bnorder.captions import listing
+from bnorder.language import Language
 from bnorder.ordering import Ordering
-from bnorder.printing import duration
-from bnorder.provenance import Provenance
-from bnorder.results import Num, Results, Table
+from bnorder.printing import amount, p_text, percent, plain, rough, signed, whole
+from bnorder.results import Num, Results
+from bnorder.tracing import mark
 
 VERDICT_WORDS = ("supported", "contradicted", "negligible", "inconclusive", "not tested")
 GLYPHS = dict(zip(VERDICT_WORDS, "✓✗≈?–", strict=True))
-FAMILY_WORDS = {"experiment": "the experiment", "theory": "theory"}
 FEW_SEEDS = 10
 FEW_TEST_IMAGES = 5000
-RECIPE_WORDS = {
-    "width": "Channels of every block",
-    "kernel": "Side of the kernel",
-    "downsampling": "Down-sampling",
-    "downsample_blocks": "Blocks that halve the image",
-    "stem": "Stem",
-    "head": "Head",
-    "final_norm_act": "Final BN and activation",
-    "conv_bias": "Convolution bias",
-    "scaling": "Pixels",
-    "initialisation": "Initialisation",
-    "bn_momentum": "BN momentum",
-    "bn_eps": "BN epsilon",
-    "optimiser": "Optimiser",
-    "learning_rate": "Learning rate",
-    "momentum": "Momentum",
-    "weight_decay": "Weight decay",
-    "schedule": "Schedule",
-    "batch_size": "Batch size",
-    "epochs": "Epochs",
-    "train_images": "Training images",
-    "validation_images": "Validation images",
-    "precision": "Arithmetic",
-}
+Row = Mapping[str, Any]
 
 
-def notices(results: Results, made: Provenance) -> list[dict[str, str]]:
+def _dataset(results: Results, dataset: str) -> str:
+    return look.dataset_words(dataset, results.words)
+
+
+def notices(results: Results) -> list[dict[str, str]]:
     """What a reader must know first: runs are missing; the study is small."""
-    found = []
-    if results.missing:
-        found.append(
-            {
-                "head": "Incomplete.",
-                "text": f"{len(results.missing):,} of {results.expected:,} runs are missing; "
-                "claims that need them are not tested. The missing runs are listed at the end.",
-            }
-        )
-    reasons = []
-    if len(results.study.seeds) < FEW_SEEDS:
-        reasons.append(captions.count_words(len(results.study.seeds), "seed"))
-    few = [(d, n) for d, n in made.n_test if n < FEW_TEST_IMAGES]
-    reasons += [f"{int(n):,} test images of {look.dataset_words(d)}" for d, n in few]
+    words, facts, found = results.words, results.facts, []
+    if facts["runs"]["missing"]:
+        counts = {k: whole(facts["runs"][k]) for k in ("missing", "expected")}
+        text = words.say("notice.missing", **counts)
+        found.append({"head": words.say("notice.incomplete"), "text": text})
+    seeds, reasons = facts["grid"]["seeds"], []
+    if seeds < FEW_SEEDS:
+        reasons.append(words.count(seeds, "seeds_of"))
+    reasons += [
+        words.say("test_images", n=whole(n), dataset=_dataset(results, dataset))
+        for dataset, n in facts["test_images"].items()
+        if n < FEW_TEST_IMAGES
+    ]
     if reasons:
-        text = f"Only {listing(reasons)}: it shows how the comparison works"
-        found.append(
-            {"head": "A small study.", "text": text + "; it does not settle the question."}
-        )
+        text = words.say("notice.only", reasons=words.join(reasons))
+        found.append({"head": words.say("notice.small"), "text": text})
     return found
 
 
-def facts(results: Results, made: Provenance) -> str:
-    study = results.study
-    words = [
-        listing(look.dataset_words(d) for d in study.datasets),
-        captions.count_words(len(study.orderings), "ordering"),
-        listing(look.activation_words(a) for a in study.activations),
-        "depth " + listing(str(d) for d in study.depths),
-        captions.count_words(len(study.seeds), "seed"),
-        f"{int(made.runs):,} runs",
+def facts_line(results: Results) -> str:
+    """Data, orderings, activations, depths, seeds and runs in one line."""
+    words, study, facts = results.words, results.study, results.facts
+    items = [
+        words.join(_dataset(results, d) for d in study.datasets),
+        words.count(facts["grid"]["ordering"], "orderings"),
+        words.join(look.activation_words(a, words) for a in study.activations),
+        words.say("fact.depths", depths=words.join(plain(d) for d in facts["grid"]["depths"])),
+        words.count(facts["grid"]["seeds"], "seeds_of"),
+        words.count(facts["runs"]["present"], "runs_of"),
     ]
-    if made.diverged:
-        words.append(f"{int(made.diverged):,} diverged")
-    text = " · ".join(words)
-    return text[:1].upper() + text[1:]
+    if facts["runs"]["diverged"]:
+        items.append(words.say("fact.diverged", n=whole(facts["runs"]["diverged"])))
+    return words.capital(" · ".join(items))
 
 
 def families(results: Results) -> list[dict[str, Any]]:
@@ -88,7 +66,7 @@ def families(results: Results) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "words": FAMILY_WORDS.get(name, name),
+            "words": results.words.templates.get(f"family.{name}", name),
             "claims": [v for v in results.claims if v["family"] == name],
         }
         for name in names
@@ -96,65 +74,96 @@ def families(results: Results) -> list[dict[str, Any]]:
 
 
 def grid(results: Results) -> list[dict[str, str]]:
-    study = results.study
-    orderings = look.in_order(study.orderings)
+    """One row an axis of the study's grid: its name and its levels."""
+    words, study = results.words, results.study
+    orders = (
+        words.say(
+            "grid.order",
+            ordering=look.ordering_words(o),
+            words=words.say(f"class.{Ordering(o).bn_class}"),
+        )
+        for o in look.in_order(study.orderings)
+    )
     levels = {
-        "Data": listing(look.dataset_words(d) for d in study.datasets),
-        "Ordering": "; ".join(
-            f"{look.ordering_words(o)} ({look.CLASS_WORDS[Ordering(o).bn_class]})"
-            for o in orderings
-        ),
-        "Activation": listing(look.activation_words(a) for a in study.activations),
-        "Depth (blocks)": listing(str(d) for d in study.depths),
-        "Seed": f"{len(study.seeds)}: {_ranges(study.seeds)}",
+        "data": words.join(_dataset(results, d) for d in study.datasets),
+        "ordering": words.templates["semicolon"].join(orders),
+        "activation": words.join(look.activation_words(a, words) for a in study.activations),
+        "depth": words.join(plain(d) for d in results.facts["grid"]["depths"]),
+        "seed": _seeds(results),
     }
     if len(study.variants) > 1:
-        levels["Variant"] = listing(study.variants)
-    return [{"axis": axis, "levels": words} for axis, words in levels.items()]
+        levels["variant"] = words.join(study.variants)
+    return [{"axis": words.say(f"grid.{axis}"), "levels": said} for axis, said in levels.items()]
 
 
-def _ranges(seeds: Sequence[int]) -> str:
-    first, last = seeds[0], seeds[-1]
-    if len(seeds) > 2 and tuple(seeds) == tuple(range(first, last + 1)):
-        return f"{first} to {last}"
-    return listing(str(s) for s in seeds[:20]) + (" …" if len(seeds) > 20 else "")
+def _seeds(results: Results) -> str:
+    words, facts, seeds = results.words, results.facts["grid"], results.study.seeds
+    n = whole(facts["seeds"])
+    if len(seeds) > 2 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1)):
+        first, last = plain(facts["first_seed"]), plain(facts["last_seed"])
+        return words.say("grid.seeds", n=n, first=first, last=last)
+    numbers = results.verdicts["seeds"]
+    listed = words.join(plain(s) for s in numbers[:20]) + (" …" if len(seeds) > 20 else "")
+    return words.say("grid.listed", n=n, seeds=listed)
 
 
-def grid_sentence(results: Results, made: Provenance) -> str:
-    arms, seeds = len(results.study.arms()), len(results.study.seeds)
-    text = f"{captions.count_words(arms, 'arm')} × {captions.count_words(seeds, 'seed')}: "
-    text += f"{captions.count_words(results.expected, 'run')}"
-    if results.missing:
-        text += f", of which {int(made.runs):,} are here"
-    return text + "."
+def grid_sentence(results: Results) -> str:
+    words, facts = results.words, results.facts
+    sizes = {
+        "arms": words.count(facts["grid"]["arms"], "arms_of"),
+        "seeds": words.count(facts["grid"]["seeds"], "seeds_of"),
+        "runs": words.count(facts["grid"]["runs"], "runs_of"),
+    }
+    if not facts["runs"]["missing"]:
+        return words.say("grid.size", **sizes)
+    return words.say("grid.size_missing", present=whole(facts["runs"]["present"]), **sizes)
 
 
 def recipe(results: Results) -> list[dict[str, str]]:
-    from dataclasses import asdict
-
-    values = asdict(results.study.recipe)
+    """One row a setting of the recipe, with the value that study.yaml gives it."""
+    given, words = results.settings.get("recipe") or {}, results.words
+    values = {key: given.get(key, value) for key, value in asdict(results.study.recipe).items()}
     if values["optimiser"] != "sgd":
         values.pop("momentum")
     return [
-        {"key": RECIPE_WORDS.get(key, key.replace("_", " ")), "value": _setting(key, value)}
+        {
+            "key": words.templates.get(f"recipe.{key}", key.replace("_", " ")),
+            "value": _setting(key, value, words),
+        }
         for key, value in values.items()
     ]
 
 
-def _setting(key: str, value: object) -> str:
+def _setting(key: str, value: object, words: Language) -> str:
     if value == 0 and key in ("train_images", "validation_images"):
-        return "all" if key == "train_images" else "none"
+        return words.say("value.all" if key == "train_images" else "value.none")
     if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+        return words.say("value.yes" if value else "value.no")
+    text = f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+    return mark(value, text)
 
 
 def variants(results: Results) -> list[dict[str, str]]:
     return [
-        {"name": name, "changes": listing(f"{k} = {_setting(k, v)}" for k, v in changes.items())}
+        {"name": name, "changes": changes_words(results, name)}
         for name, changes in results.study.variants.items()
         if changes
     ]
+
+
+def changes_words(results: Results, variant: str) -> str:
+    """`learning rate = 0.003 and epochs = 8`: what a variant sets."""
+    words = results.words
+    given = (results.settings.get("variants") or {}).get(variant) or {}
+    changes = results.study.variants.get(variant, {})
+    return words.join(
+        words.say(
+            "setting",
+            name=words.templates.get(f"recipe.{k}", k.replace("_", " ")),
+            value=_setting(k, given.get(k, v), words),
+        )
+        for k, v in changes.items()
+    )
 
 
 def survival(results: Results) -> list[dict[str, Any]]:
@@ -168,17 +177,24 @@ def survival(results: Results) -> list[dict[str, Any]]:
         found = list(table.where(dataset=arm.dataset, variant="base", **at).rows())
         cells = [_cell_at(found, t) for t in results.study.thresholds]
         if found:
-            words = look.ordering_words(arm.ordering)
-            if len(results.study.datasets) > 1:
-                words += f" on {look.dataset_words(arm.dataset)}"
-            act = look.activation_words(arm.activation)
-            rows.append(
-                {"ordering": words, "activation": act, "depth": found[0]["depth"], "cells": cells}
-            )
+            act = look.activation_words(arm.activation, results.words)
+            ordering = ordering_on(results, found[0])
+            depth = found[0]["depth"]
+            rows.append({"ordering": ordering, "activation": act, "depth": depth, "cells": cells})
     return rows
 
 
-def _cell_at(rows: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any]:
+def ordering_on(results: Results, row: Row) -> str:
+    """An ordering, and its data set where there are several."""
+    name = look.ordering_words(row["ordering"])
+    if len(results.study.datasets) == 1:
+        return name
+    return results.words.say(
+        "ordering.on", ordering=name, dataset=_dataset(results, row["dataset"])
+    )
+
+
+def _cell_at(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     for row in rows:
         if row["threshold"] == threshold:
             median = row["median_steps"]
@@ -187,22 +203,22 @@ def _cell_at(rows: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, A
     return {"row": None, "sort": 1e13}
 
 
-def arms(results: Results, made: Provenance) -> list[dict[str, Any]]:
-    configs = dict(made.configs)
-    several = len(results.study.datasets) > 1
+def arms(results: Results) -> list[dict[str, Any]]:
+    """Every arm with its accuracy, its number of weights and the hash of its configuration."""
+    facts = results.facts
     return [
-        row
-        | {
-            "config": configs.get(row["arm"], ""),
-            "ordering_words": look.ordering_words(row["ordering"])
-            + (f" on {look.dataset_words(row['dataset'])}" if several else ""),
-            "activation_words": look.activation_words(row["activation"]),
+        {
+            **row,
+            "config": facts["configurations"].get(row["arm"], ""),
+            "parameters": facts["parameters"].get(row["arm"]),
+            "ordering_words": ordering_on(results, row),
+            "activation_words": look.activation_words(row["activation"], results.words),
         }
         for row in results.table("arms").rows()
     ]
 
 
-def statements(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def statements(verdict: Row) -> dict[str, Any]:
     """A verdict's text, cut at its parts so that they can stand in a list; nothing is reworded."""
     text, parts = str(verdict["text"]), [str(p.get("text") or "") for p in verdict["parts"]]
     start = 0
@@ -215,102 +231,146 @@ def statements(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return {"head": head, "parts": parts, "tail": text[start:].strip() if parts else ""}
 
 
-def limits(results: Results, made: Provenance) -> list[str]:
-    """What this study cannot say, from its own design; then the analysis's caveats."""
-    study, lines = results.study, []
+def plan(results: Results) -> list[dict[str, Any]]:
+    """Every claim as it was planned: its contrast, kind of test, measures and margins."""
+    words = results.words
+    rows = []
+    for verdict in results.claims:
+        parts = verdict["plan"]
+        measures = dict.fromkeys(look.measure_words(p["measure"], words) for p in parts)
+        bounds = dict.fromkeys(_bound(p, words) for p in parts)
+        kind = "two_sided" if verdict["two_sided"] else verdict["type"]
+        rows.append(
+            {
+                **verdict,
+                "kind": words.say(f"type.{kind}"),
+                "measures": words.join(measures),
+                "bounds": words.templates["semicolon"].join(b for b in bounds if b),
+            }
+        )
+    return rows
+
+
+def _bound(part: Row, words: Language) -> str:
+    """A part's margin, or its threshold."""
+    unit = words.say(f"short_unit.{part['unit']}")
+    if part["threshold"] is not None:
+        return f"≥ {plain(part['threshold'])}" + (" %" if part["unit"] == "pp" else unit)
+    return f"±{plain(part['margin'])}{unit}" if part["margin"] is not None else ""
+
+
+def limits(results: Results) -> list[str]:
+    """What this study cannot say, from its own design; the analysis's caveats stand beside it."""
+    study, words, lines = results.study, results.words, []
     if len(study.datasets) == 1:
-        lines.append(
-            "One data set: nothing here speaks for data unlike "
-            f"{look.dataset_words(study.datasets[0])}."
-        )
-    depths = captions.count_words(len(study.depths), "depth").partition(" ")[2]
-    lines.append(
-        f"One small network of {captions.count_words(study.recipe.width, 'channel')}, at "
-        f"{depths} {listing(str(d) for d in study.depths)}, "
-        "without skip paths."
-    )
+        only = _dataset(results, study.datasets[0])
+        lines.append(words.say("limits.one_dataset", dataset=only))
+    width = (results.settings.get("recipe") or {}).get("width", study.recipe.width)
+    depths = words.join(plain(d) for d in results.facts["grid"]["depths"])
+    lines.append(words.say("limits.network", width=plain(width), depths=depths))
     if len(study.variants) == 1:
-        lines.append("One recipe: no order had its own learning rate or batch size.")
+        lines.append(words.say("limits.recipe"))
     if study.recipe.downsampling != "stride":
-        how = study.recipe.downsampling.replace("_", "-")
-        lines.append(
-            f"Down-sampling by {how}: a cut also moves the pooling, so members of a class are not "
-            "exactly one network."
-        )
+        how = words.say(f"pool.{study.recipe.downsampling}")
+        lines.append(words.say("limits.cut", how=how))
     untested = [v["id"] for v in results.claims if v["verdict"] == "not tested"]
     if untested:
-        lines.append(f"Not tested here: {listing(untested)}; each says why.")
-    return lines + [str(c) for c in results.verdicts.get("caveats", [])]
+        lines.append(words.say("limits.untested", claims=words.join(untested)))
+    return lines
 
 
 def commands(results: Results) -> str:
+    """What to type; the name of a study with overrides is spelt out as its overrides."""
+    words, name = results.words, results.study.name
+    base, *overrides = name.split("+")
+    given = " ".join(f"{k.upper()}={v}" for k, _, v in (o.partition("=") for o in overrides))
+    whole_study = f"make report STUDY={base} {given}".strip()
     return (
-        f"make report STUDY={results.study.name}        # the whole study, to both reports\n"
-        f"python scripts/render.py --study results/{results.study.name}/study.yaml \\\n"
-        f"    --tables results/{results.study.name}/tables "
-        f"--analysis results/{results.study.name}/analysis \\\n"
-        f"    --out results/{results.study.name}/report  # this report alone"
+        f"{whole_study}  # {words.say('commands.whole')}\n"
+        f"python scripts/render.py --study results/{name}/study.yaml \\\n"
+        f"    --tables results/{name}/tables --analysis results/{name}/analysis \\\n"
+        f"    --out results/{name}/report  # {words.say('commands.alone')}"
     )
 
 
-def cost_sentence(results: Results, made: Provenance) -> str:
-    if not made.runs:
-        return "No run is here."
-    text = f"The {int(made.runs):,} runs took {duration(made.wall_seconds)} of machine time in all"
-    if made.images_per_second == made.images_per_second:
-        text += f", at a median of {float(made.images_per_second):,.0f} training images a second"
-    return text + "."
+def cost_sentences(results: Results) -> str:
+    """How long the runs took on their machines, and about how much energy."""
+    words, cost = results.words, results.facts["cost"]
+    if not cost:
+        return words.say("cost.none")
+    unit = next(u for u, least in _UNITS if cost[u] >= least)
+    runs = words.count(results.facts["runs"]["present"], "runs_of")
+    time = words.say(f"cost.{unit}", n=rough(cost[unit]))
+    said = [words.say("cost", runs=runs, time=time)]
+    if cost.get("images_per_second"):
+        said.append(words.say("cost.speed", speed=whole(cost["images_per_second"])))
+    if cost.get("watt_hours"):
+        unit = "kilowatt_hours" if cost["kilowatt_hours"] >= 1 else "watt_hours"
+        energy = words.say(f"cost.{unit}", n=rough(cost[unit]))
+        watts, gpu = plain(cost["watts_a_thread"]), plain(cost["watts_a_gpu"])
+        said.append(words.say("cost.energy", energy=energy, watts=watts, gpu=gpu))
+    return words.templates["space"].join(said)
 
 
-def provenance_rows(results: Results, made: Provenance) -> list[dict[str, Any]]:
+_UNITS = (("hours", 1.5), ("minutes", 1.5), ("seconds", 0.0))
 
+
+def provenance_rows(results: Results, version: str) -> list[dict[str, Any]]:
+    """Checksums, versions and hardware; several values where the runs differ."""
+    words, made = results.words, results.facts["made_by"]
+    data = (
+        (words.say("made.data", dataset=_dataset(results, d)), (digest,))
+        for d, digest in results.facts["data"].items()
+    )
     rows = [
-        ("Study file, SHA-256", (results.study_sha256,)),
-        ("Code that decides the numbers", made.code_hashes),
-        *((f"Data, {look.dataset_words(d)}, SHA-256", (digest,)) for d, digest in made.data),
-        ("Claims file", (str(results.verdicts.get("claims_file", "")),)),
-        ("torch", made.torch),
-        ("Device", made.devices),
-        ("Threads a run", made.threads),
+        (words.say("made.study"), (results.study_sha256,)),
+        (words.say("made.code_hash"), made["code_hash"]),
+        *data,
+        (words.say("made.claims"), (str(results.verdicts.get("claims_file", "")),)),
+        (words.say("made.bnorder"), (version,)),
+        *((words.say(f"made.{k}"), made[k]) for k in _VERSIONS),
     ]
     return [{"key": k, "values": v} for k, v in rows if v and all(v)]
+
+
+_VERSIONS = ("python", "torch", "system", "device", "threads")
 
 
 def advice(results: Results) -> list[dict[str, str]]:
     """What the verdicts mean in practice: one line a claim that this study could test."""
     known = {entry["claim"]: entry for entry in _yaml("advice.yaml")}
     lines = []
-    for verdict in results.claims:
-        words = known.get(verdict["sentence"], {})
+    for verdict in results.verdicts["verdicts"]:
+        advised = known.get(verdict["sentence"], {})
         key = str(verdict["verdict"])
         if verdict["too_small"]:
             key = {"supported": "small", "contradicted": "opposite_small"}.get(key, key)
-        if key in words:
-            lines.append({"claim": verdict["id"], "words": words[key]})
+        if key in advised:
+            lines.append({"claim": verdict["id"], "words": results.words.own(advised[key])})
     headline = results.verdicts.get("headline")
     return sorted(lines, key=lambda line: line["claim"] != headline)
 
 
 def model(results: Results) -> dict[str, Any] | None:
     """The mixed model in words; nothing when the analysis has none."""
-    found = results.mixed_model
+    words, found = results.words, results.mixed_model
     if not found:
         return None
     if not found.get("fitted"):
-        return {
-            "words": f"The mixed model was not fitted: {found.get('message', '')}",
-            "warnings": [],
-        }
-    words = f"Formula: {found['formula']}."
-    if found.get("left_out"):
-        words += f" Left out: {found['left_out']}."
-    return {"words": words, "warnings": list(found.get("warnings", []))}
+        message = words.own(str(found.get("message", "")))
+        return {"formula": "", "words": words.say("model.not_fitted", message=message)}
+    return {
+        "formula": found["formula"],
+        "words": words.say("model.used", n=whole(found["n_runs"])),
+        "warnings": list(found.get("warnings", [])),
+    }
 
 
-def library() -> dict[str, Any]:
+def library(words: Language) -> dict[str, Any]:
     """What the report cites: `others` found before, and the references."""
     loaded: dict[str, Any] = _yaml("references.yaml")
-    return loaded
+    others = [{k: words.own(str(v)) for k, v in other.items()} for other in loaded["others"]]
+    return {**loaded, "others": others}
 
 
 def _yaml(name: str) -> Any:
@@ -318,32 +378,71 @@ def _yaml(name: str) -> Any:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
+def names(results: Results, figures: int = 0) -> Iterator[str]:
+    """Names that hold numbers and are none: of figures and arms, of what others wrote, of quotes.
+
+    figures: how many the report has.
+    """
+    words, study = results.words, results.study
+    for n in range(1, figures + 1):
+        yield words.say("figure.ref", number=n)
+        yield from (words.say("of_pages", number=i, pages=n) for i in range(1, n + 1))
+    yield from (look.activation_words(a, words) for a in study.activations)
+    yield from (_dataset(results, d) for d in study.datasets)
+    yield from (look.depth_words(d, words) for d in study.depths)
+    yield from (study.name, study.title, words.own(study.title))
+    cited = library(words)
+    yield from (text for other in cited["others"] for text in other.values())
+    yield from (entry["text"] for entry in cited["references"])
+    for tree in (results.verdicts, results.mixed_model):
+        yield from _quotable(tree)
+
+
+# Sentences whose numbers are looked up one by one are not quoted as a whole.
+_SENTENCES = frozenset({"text", "short", "answer", "caveats"})
+
+
+def _quotable(node: Any) -> Iterator[str]:
+    """The texts of a results file that the page may quote word for word."""
+    if isinstance(node, str):
+        yield node.strip().rstrip(".。")
+    elif isinstance(node, Mapping):
+        for key, child in node.items():
+            if key not in _SENTENCES:
+                yield from _quotable(child)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _quotable(child)
+
+
 # --- exploration ------------------------------------------------------------------------------
 
 
-def exploration(results: Results, show: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Tables that no verdict rests on; `show` prints numbers. Empty ones are left out."""
+def exploration(results: Results) -> list[dict[str, Any]]:
+    """Tables that no verdict rests on. Empty ones are left out."""
     makers = (_pairwise, _class_cut, _shares, _logrank, _correlation, _by_variant, _diverged)
-    parts = [make(results, show) for make in makers]
-    return [p for p in parts if p is not None]
+    return [part for make in makers if (part := make(results)) is not None]
+
+
+Column = tuple[str, Callable[[Row], Any], bool]  # key of its heading, row -> cell, numeric
 
 
 def _part(
+    results: Results,
     name: str,
-    title: str,
-    table: Sequence[Mapping[str, Any]],
-    columns: Sequence[tuple[str, Any, bool]],
+    table: Sequence[Row],
+    columns: Sequence[Column],
     intro: str = "",
     note: str = "",
 ) -> dict[str, Any] | None:
-    """A table of `rows`: columns are (heading, row -> printed cell or (printed, sort), numeric)."""
+    """A table of `rows`; a cell is text, or text and what to sort it by."""
     if not table:
         return None
     rows = [[_table_cell(get(row), num) for _, get, num in columns] for row in table]
-    heads = [{"words": words, "num": num} for words, _, num in columns]
+    heads = [{"words": results.words.say(key), "num": num} for key, _, num in columns]
     return {
-        "id": name,
-        "title": title,
+        "id": name.replace("_", "-"),
+        "title": results.words.say(name),
         "columns": heads,
         "rows": rows,
         "intro": intro,
@@ -352,12 +451,14 @@ def _part(
 
 
 def _table_cell(value: Any, num: bool) -> dict[str, Any]:
-    words, sort = value if isinstance(value, tuple) else (value, "")
-    return {"words": words, "num": num, "sort": sort}
+    text, sort = value if isinstance(value, tuple) else (value, "")
+    return {"words": text, "num": num, "sort": sort}
 
 
-def _number(column: str, form: Any, *args: Any) -> Any:
-    def get(row: Mapping[str, Any]) -> tuple[str, float]:
+def _number(
+    column: str, form: Callable[..., str], *args: Any
+) -> Callable[[Row], tuple[str, float]]:
+    def get(row: Row) -> tuple[str, float]:
         value = row[column]
         known = isinstance(value, float) and value == value
         return form(value, *args), float(value) if known else 1e12
@@ -365,164 +466,177 @@ def _number(column: str, form: Any, *args: Any) -> Any:
     return get
 
 
-def _range(form: Any, *args: Any) -> Any:
-    def get(row: Mapping[str, Any]) -> str:
+def _range(words: Language, form: Callable[..., str], *args: Any) -> Callable[[Row], str]:
+    def get(row: Row) -> str:
         low, high = row["ci_low"], row["ci_high"]
         if not isinstance(low, float) or low != low:
-            return "no interval"
-        from markupsafe import Markup
-
-        return Markup("[{}, {}]").format(form(low, *args), form(high, *args))
+            return words.say("no_interval")
+        return words.say("interval", low=form(low, *args), high=form(high, *args))
 
     return get
 
 
-def _where(results: Results, row: Mapping[str, Any]) -> str:
-    words = captions.cell_words(row, several=len(results.study.datasets) > 1)
-    return words if row.get("variant", "base") == "base" else f"{words}, {row['variant']}"
+def _where(results: Results, row: Row) -> str:
+    several = len(results.study.datasets) > 1
+    cell = captions.cell_words(row, results.words, several=several)
+    if row.get("variant", "base") == "base":
+        return cell
+    return results.words.say("cell.variant", cell=cell, variant=row["variant"])
 
 
-def _pairwise(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
+def _pairwise(results: Results) -> dict[str, Any] | None:
+    words = results.words
     rows = [r for r in results.table("pairwise").rows() if r.get("variant", "base") == "base"]
-    rows.sort(key=lambda r: r["p_holm"] if r["p_holm"] == r["p_holm"] else 2.0)
-    shown = rows[:20]
-    clear = sum(r["p_holm"] < 0.05 for r in rows)
+    rows.sort(key=_least_p)
     return _part(
+        results,
         "pairwise",
-        "Orders against each other, arm by arm",
-        shown,
+        rows[:20],
         [
-            ("Where", lambda r: _where(results, r), False),
-            ("First", lambda r: look.ordering_words(r["first"]), False),
-            ("Second", lambda r: look.ordering_words(r["second"]), False),
-            ("First − second, pp", _number("mean", show["signed"], "pp"), True),
-            ("95 % interval", _range(show["signed"], "pp"), True),
-            ("p", _number("p", show["p"]), True),
-            ("p, Holm", _number("p_holm", show["p"]), True),
+            ("where", lambda r: _where(results, r), False),
+            ("first", lambda r: look.ordering_words(r["first"]), False),
+            ("second", lambda r: look.ordering_words(r["second"]), False),
+            ("first_second", _number("mean", signed, "pp"), True),
+            ("interval_head", _range(words, signed, "pp"), True),
+            ("p_head", _number("p", p_text), True),
+            ("p_holm", _number("p_holm", p_text), True),
         ],
-        intro=f"Of {len(rows):,} pairs, {clear:,} differ at the 5 % level after Holm.",
-        note=f"The {len(shown)} pairs of least p. All: analysis/pairwise.csv."
-        if len(rows) > 20
-        else "",
+        intro=_clear(results, "pairwise"),
+        note=_rest(results, "pairwise", len(rows) > 20),
     )
 
 
-def _class_cut(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
+def _least_p(row: Row) -> float:
+    return float(row["p_holm"]) if row["p_holm"] == row["p_holm"] else 2.0
+
+
+def _clear(results: Results, name: str) -> str:
+    """How many of how many rows are clear, as the analysis counted them."""
+    counts = results.facts["exploration"].get(name)
+    if not counts:
+        return ""
+    numbers = {k: whole(counts[k]) for k in ("rows", "clear")}
+    return results.words.say(f"{name}.intro", **numbers)
+
+
+def _rest(results: Results, name: str, cut: bool) -> str:
+    return results.words.say("least_p", file=f"analysis/{name}.csv") if cut else ""
+
+
+def _class_cut(results: Results) -> dict[str, Any] | None:
+    words = results.words
     return _part(
-        "class-cut",
-        "Class and cut as two factors",
+        results,
+        "class_cut",
         [r for r in results.table("class_cut").rows() if _whole_grid(r)],
         [
-            ("Effect", lambda r: _effect_words(r["effect"]), False),
-            ("Contrast", lambda r: captions.contrast_words(r["contrast"]), False),
-            ("Measure", lambda r: captions.measure_words(r["measure"]), False),
-            ("Mean", lambda r: _number("mean", show["signed"], r["unit"])(r), True),
-            ("95 % interval", lambda r: _range(show["signed"], r["unit"])(r), True),
-            ("p", _number("p", show["p"]), True),
+            ("effect_head", lambda r: _effect_words(r["effect"], words), False),
+            ("contrast_head", lambda r: captions.contrast_words(r["contrast"], words), False),
+            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("mean", lambda r: _number("mean", signed, r["unit"])(r), True),
+            ("interval_head", lambda r: _range(words, signed, r["unit"])(r), True),
+            ("p_head", _number("p", p_text), True),
         ],
-        intro="Averaged over the activations and depths of the grid; p not adjusted.",
+        intro=words.say("class_cut.intro"),
     )
 
 
-def _shares(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
+def _shares(results: Results) -> dict[str, Any] | None:
+    words = results.words
     return _part(
+        results,
         "shares",
-        "How much of the differences between orders is class, how much cut",
         [r for r in results.table("class_cut_shares").rows() if _whole_grid(r)],
         [
-            ("Effect", lambda r: _effect_words(r["effect"]), False),
-            ("Measure", lambda r: captions.measure_words(r["measure"]), False),
-            ("Share", _number("share", show["percent"]), True),
+            ("effect_head", lambda r: _effect_words(r["effect"], words), False),
+            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("share", _number("share", percent), True),
         ],
-        intro="Of the variation between the orders' means, averaged over the grid.",
+        intro=words.say("shares.intro"),
     )
 
 
-def _whole_grid(row: Mapping[str, Any]) -> bool:
+def _whole_grid(row: Row) -> bool:
     everywhere = all(str(row.get(axis, "all")) == "all" for axis in ("activation", "depth"))
     return everywhere and row.get("variant", "base") == "base"
 
 
-def _effect_words(effect: str) -> str:
-    return str(effect).replace(" x ", " × ")
+def _effect_words(effect: str, words: Language) -> str:
+    return words.templates.get(f"effect.{effect}", str(effect).replace(" x ", " × "))
 
 
-def _logrank(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
-    rows = list(results.table("logrank").rows())
-    rows.sort(key=lambda r: r["p_holm"] if r["p_holm"] == r["p_holm"] else 2.0)
-    shown = rows[:15]
-    clear = sum(r["p_holm"] < 0.05 for r in rows)
+def _logrank(results: Results) -> dict[str, Any] | None:
+    rows = sorted(results.table("logrank").rows(), key=_least_p)
     return _part(
+        results,
         "logrank",
-        "Speed of convergence, order against order",
-        shown,
+        rows[:15],
         [
-            ("Where", lambda r: _where(results, r), False),
-            ("Threshold, %", _number("threshold", show["plain"]), True),
-            ("First", lambda r: look.ordering_words(r["first"]), False),
-            ("Second", lambda r: look.ordering_words(r["second"]), False),
-            ("Log-rank", _number("statistic", show["amount"], "pp"), True),
-            ("p, Holm", _number("p_holm", show["p"]), True),
+            ("where", lambda r: _where(results, r), False),
+            ("threshold_head", _number("threshold", plain), True),
+            ("first", lambda r: look.ordering_words(r["first"]), False),
+            ("second", lambda r: look.ordering_words(r["second"]), False),
+            ("logrank_head", _number("statistic", amount, "pp"), True),
+            ("p_holm", _number("p_holm", p_text), True),
         ],
-        intro=f"Of {len(rows):,} log-rank tests, {clear:,} reject at the 5 % level after Holm.",
-        note=f"The {len(shown)} of least p. All: analysis/logrank.csv." if len(rows) > 15 else "",
+        intro=_clear(results, "logrank"),
+        note=_rest(results, "logrank", len(rows) > 15),
     )
 
 
-def _correlation(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
-    rows = list(results.table("correlation").rows())
+def _correlation(results: Results) -> dict[str, Any] | None:
+    words = results.words
     return _part(
+        results,
         "pairing",
-        "Does pairing by seed pay?",
-        rows,
+        list(results.table("correlation").rows()),
         [
-            ("Measure", lambda r: captions.measure_words(r["measure"]), False),
-            ("Arms", _number("arms", show["whole"]), True),
-            ("Mean correlation", _number("mean_correlation", show["signed"], "pp"), True),
-            ("SD paired", _number("sd_paired", show["amount"], "pp", 3), True),
-            ("SD unpaired", _number("sd_unpaired", show["amount"], "pp", 3), True),
-            ("Ratio", _number("ratio", show["amount"], "pp"), True),
+            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("arms_head", _number("arms", whole), True),
+            ("mean_correlation", _number("mean_correlation", signed, "pp"), True),
+            ("sd_paired", _number("sd_paired", amount, "pp", 3), True),
+            ("sd_unpaired", _number("sd_unpaired", amount, "pp", 3), True),
+            ("ratio", _number("ratio", amount, "pp"), True),
         ],
-        intro="Correlation between arms over the seeds, and the spread of a difference with and "
-        "without pairing.",
+        intro=words.say("pairing.intro"),
     )
 
 
-def _by_variant(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
+def _by_variant(results: Results) -> dict[str, Any] | None:
+    words = results.words
     return _part(
-        "variants",
-        "The claims under each variant",
+        results,
+        "by_variant",
         list(results.table("by_variant").rows()),
         [
-            ("Claim", lambda r: r["claim"], False),
-            ("Variant", lambda r: r["variant"], False),
-            ("Verdict", lambda r: r["verdict"], False),
-            ("Mean", _number("mean", show["signed"], "pp"), True),
-            ("95 % interval", _range(show["signed"], "pp"), True),
-            ("p", _number("p", show["p"]), True),
+            ("head.claim", lambda r: r["claim"], False),
+            ("variant", lambda r: r["variant"], False),
+            ("head.verdict", lambda r: words.say(f"verdict.{r['verdict']}"), False),
+            ("mean", _number("mean", signed, "pp"), True),
+            ("interval_head", _range(words, signed, "pp"), True),
+            ("p_head", _number("p", p_text), True),
         ],
     )
 
 
-def _diverged(results: Results, show: Mapping[str, Any]) -> dict[str, Any] | None:
-    from markupsafe import Markup
+def _diverged(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    table = results.table("arms").rows()
+    rows = [r for r in table if isinstance(r.get("diverged"), Num) and r["diverged"] > 0]
 
-    table: Table = results.table("arms")
-    rows = [r for r in table.rows() if isinstance(r.get("diverged"), Num) and r["diverged"] > 0]
-
-    def between(row: Mapping[str, Any]) -> str:
-        low, high = show["percent"](row["diverged_low"]), show["percent"](row["diverged_high"])
-        return Markup("{} to {}").format(low, high)
+    def between(row: Row) -> str:
+        low, high = percent(row["diverged_low"]), percent(row["diverged_high"])
+        return words.say("to", low=low, high=high)
 
     return _part(
+        results,
         "diverged",
-        "Runs that diverged",
         rows,
         [
-            ("Arm", lambda r: r["arm"], False),
-            ("Diverged", _number("diverged", show["whole"]), True),
-            ("Share", _number("diverged_share", show["percent"]), True),
-            ("95 % interval", between, True),
+            ("arm_head", lambda r: captions.arm_words(r, words), False),
+            ("diverged_head", _number("diverged", whole), True),
+            ("share", _number("diverged_share", percent), True),
+            ("interval_head", between, True),
         ],
-        note="Arms without a diverged run are left out. Intervals are exact (Clopper–Pearson).",
+        note=words.say("diverged.note"),
     )

@@ -2,18 +2,18 @@
 // The page is complete without this file; everything it shows begins hidden.
 "use strict";
 (() => {
+  const says = /*words*/{};
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const root = document.documentElement;
 
   // colours: as the system, light, dark
   const schemes = ["system", "light", "dark"];
-  const words = { system: "Colours: as the system", light: "Colours: light", dark: "Colours: dark" };
   const remember = (value) => { try { localStorage.setItem("bnorder-scheme", value); } catch { /* from disk: not kept */ } };
   const recall = () => { try { return localStorage.getItem("bnorder-scheme"); } catch { return null; } };
   const scheme = document.getElementById("scheme");
   const show = (value) => {
     if (value === "system") root.removeAttribute("data-scheme"); else root.dataset.scheme = value;
-    scheme.textContent = words[value];
+    scheme.textContent = says[value];
     scheme.value = value;
   };
   show(schemes.includes(recall()) ? recall() : "system");
@@ -47,7 +47,7 @@
     const apply = (chosen) => {
       for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.filter === chosen));
       for (const item of [...rows, ...all("article.claim")]) item.hidden = chosen !== "all" && item.dataset.verdict !== chosen;
-      count.textContent = chosen === "all" ? "" : `${rows.filter((r) => !r.hidden).length} of ${rows.length} claims`;
+      count.textContent = chosen === "all" ? "" : says.count.replace("{shown}", rows.filter((r) => !r.hidden).length).replace("{all}", rows.length);
     };
     for (const button of buttons) button.addEventListener("click", () => apply(button.dataset.filter));
     // a link into the evidence must never lead to something hidden
@@ -66,7 +66,7 @@
     button.type = "button";
     button.dataset.highlight = key.dataset.key;
     button.setAttribute("aria-pressed", "false");
-    button.title = "Highlight in every figure";
+    button.title = says.highlight;
     button.append(...key.childNodes);
     key.replaceWith(button);
     button.addEventListener("click", () => highlight(button.dataset.highlight));
@@ -101,21 +101,21 @@
 
   // enlarge a figure
   const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-label", "Enlarged figure");
+  dialog.setAttribute("aria-label", says.enlarged);
   document.body.append(dialog);
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   for (const figure of all("figure.figure")) {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "enlarge";
-    button.textContent = "Enlarge";
-    button.setAttribute("aria-label", `Enlarge figure ${figure.querySelector("figcaption b").textContent.match(/\d+/)[0]}`);
+    button.textContent = says.enlarge;
+    button.setAttribute("aria-label", says.enlargeLabel.replace("{number}", figure.querySelector("figcaption b").textContent.match(/\d+/)[0]));
     figure.querySelector(".made").prepend(button);
     button.addEventListener("click", () => {
       const form = document.createElement("form");
       form.method = "dialog";
       const close = document.createElement("button");
-      close.textContent = "Close";
+      close.textContent = says.close;
       form.append(close);
       dialog.replaceChildren(form, figure.querySelector(".canvas svg").cloneNode(true));
       dialog.showModal();

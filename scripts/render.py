@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, required=True, help="folder of runs.parquet")
     parser.add_argument("--analysis", type=Path, required=True, help="folder of verdicts.json")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+    parser.add_argument("--lang", choices=("en", "zh"), default="en", help="the report's language")
     parser.add_argument(
         "--archive", action="store_true", help="also report-archive.pdf: PDF/A-3, tables attached"
     )
@@ -24,7 +25,12 @@ def main() -> None:
 
     start = time.perf_counter()
     report = render(
-        options.study, options.tables, options.analysis, options.out, archive=options.archive
+        options.study,
+        options.tables,
+        options.analysis,
+        options.out,
+        lang=options.lang,
+        archive=options.archive,
     )
     seconds = time.perf_counter() - start
     print(f"{report.html}\n{report.pdf}\n{len(report.figures)} figure files in {seconds:.1f} s")

@@ -11,7 +11,7 @@ import pytest
 
 from bnorder.claims import VERDICTS, Claim, Verdict
 from bnorder.contrasts import Grid, RunTable
-from bnorder.language import ENGLISH
+from bnorder.english import ENGLISH
 from bnorder.sentences import Writer, number, p_value
 from bnorder.verdicts import judge, untested
 from tests.test_verdicts import SPREAD, claim, compound, runs
@@ -236,8 +236,9 @@ def test_a_family_too_large_for_its_seeds_is_told() -> None:
 
 def test_the_answer_opens_with_the_headline_and_counts_every_claim_once() -> None:
     verdicts = [judge_one(claim(name="T5"), SPREAD + 0.5), untested(claim(name="X"), "no reason")]
-    opening, tally = Writer().answer(verdicts, "T5")
-    assert opening.startswith("“So it is.” Supported: ")
+    opening, scale, tally = Writer().answer(verdicts, "T5")
+    assert opening.startswith("“So it is”: supported, for the difference in test accuracy is ")
+    assert "the largest effect on test accuracy" in scale
     assert tally == "Of 2 claims, 1 supported (T5) and 1 not tested (X)."
     assert Writer().answer(verdicts, None)[0] == "This study tests no headline claim."
 

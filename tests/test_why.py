@@ -162,12 +162,13 @@ def test_without_probes_the_tables_are_empty_but_of_their_kinds() -> None:
 
 def test_every_probe_that_a_claim_may_name_has_its_lens_and_words() -> None:
     from bnorder.claims import claims_schema
+    from bnorder.english import ENGLISH
     from bnorder.lenses import probe_words
 
     named = claims_schema()["$defs"]["claim"]["properties"]["probe"]["enum"]
     assert set(named) == set(why.LENSES)
     for probe in [*named, *(lens.layers for lens in why.LENSES.values() if lens.layers)]:
-        assert probe_words(probe)
+        assert probe_words(probe, ENGLISH)
     read = {c.probe for c in load_claims("claims/article.yaml").claims} - {""}
     assert read <= set(why.LENSES)
 

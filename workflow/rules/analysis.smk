@@ -9,6 +9,7 @@ rule analyse:
         claims=STUDY.claims,
     output:
         verdicts=f"{RESULTS}/analysis/verdicts.json",
+        facts=f"{RESULTS}/analysis/facts.json",
         mixed_model=f"{RESULTS}/analysis/mixed_model.json",
         tables=ANALYSIS_TABLES,
     log:

@@ -6,6 +6,7 @@ rule report:
         curves=rules.collect.output.curves,
         missing=rules.collect.output.missing,
         verdicts=rules.analyse.output.verdicts,
+        facts=rules.analyse.output.facts,
         mixed_model=rules.analyse.output.mixed_model,
         analysis=rules.analyse.output.tables,
         templates=TEMPLATES,
