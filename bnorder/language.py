@@ -88,6 +88,10 @@ class Reason(str):
         reason.key, reason.fields = key, fields
         return reason
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
+        """What a copy is made from."""
+        return (self.key,), dict(self.fields)
+
 
 def spoken(words: Language, key: str, fields: Mapping[str, object]) -> str:
     """A template filled with fields that may be reasons, measures or lists of names."""
