@@ -70,7 +70,7 @@ SENTENCES = {
     # The answer and its caveats.
     "headline": "“{sentence}”: {verdict}, for {statement} ({numbers}).",
     "headline_parts": "“{sentence}”: {verdict} ({numbers}).",
-    "headline_untested": "“{sentence}”: not tested, for {reason}.",
+    "headline_untested": "“{sentence}”: not tested ({reason}).",
     "headline_none": "This study tests no headline claim.",
     "scale.too_small": "Real or not, it is too small to matter in practice: it is shown to lie "
     "within ±{margin} ({tost}).",
