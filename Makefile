@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report publish restore calibrate bench test check lock dictionary snapshots clean
+.PHONY: help setup report publish restore pages archive crate calibrate bench test check lock dictionary snapshots clean
 
 STUDY ?= quick
 CORES ?= all
@@ -55,6 +55,9 @@ publish: ## put a study's records, verdicts and reports into report/published/ (
 
 restore: ## take over a study's published records, so that only what is missing is trained (STUDY=article)
 	@$(call USE,); python scripts/restore.py $(CONFIG)
+
+pages: ## write the pages that are made: README's blocks, docs/study.md, compare.md, checklist.md
+	@$(call USE,); python scripts/pages.py
 
 calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
 	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration

@@ -116,6 +116,7 @@ def test_what_is_published_is_small_and_says_what_made_it(whole: Path) -> None:
     folder = whole / "small"
     assert {path.name for path in folder.iterdir()} == {
         "SHA256SUMS",
+        "answer.png",
         "claims.yaml",
         "costs.csv",
         "manifest.json",
@@ -173,8 +174,10 @@ def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Pat
     folder = put(found, tmp_path)
     publishing.write_costs(costs, folder / "costs.csv")
     published.write_sums(folder)
-    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.25\n")
+    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n9.5\t100\t7.25\n")
     assert publishing.measured_costs(study, found, tmp_path / "results", folder) == costs
+    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.25\n")
+    assert publishing.measured_costs(study, found, tmp_path / "results", tmp_path / "new") == []
 
 
 # Taking them over
