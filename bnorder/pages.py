@@ -20,6 +20,34 @@ from bnorder.study import study_schema
 
 MAIN = "article"  # the study that answers, once it is published
 MADE = "<!-- Made by `make pages`; change bnorder/pages.py or what it reads, not this. -->\n"
+GPUS = ("NVIDIA", "Instinct", "Radeon")  # in a device's name
+STUDY_WORDS = """\
+A study is one YAML file in `studies/`. A key without a default must be given. On the command line
+keys are in capitals: `make report STUDY=quick SEEDS=3`. [The
+schema](../workflow/schemas/study.schema.yaml) is what checks them.
+"""
+RECIPE_WORDS = """
+## `recipe`
+
+Everything about training that is not on the grid. A recipe's key may be given bare on the command
+line: `make report EPOCHS=1`.
+"""
+COMPARE_WORDS = """\
+Facts and figures of others are from the sources themselves, or from the abstract where it says so;
+the words are ours. No source that was found tests significance, and none is seeded, tested and on
+MNIST. "Before" is BN before the activation.
+"""
+BELIEF_WORDS = """\
+What people ask for before they would believe an answer: both orders tried and reported, many
+realisations, examples where the other side wins. Confounds that they name: convolution bias,
+running statistics and momentum, dropout's place, folding BN into the convolution for inference
+(Conv-ReLU-BN cannot be folded into the convolution before it). Confounds that they rarely name: a
+learning rate for each order, batch size, initialisation, and which layer meets the pixels and the
+classifier. The study `controls` varies those."""
+CHECKLIST_WORDS = """\
+The questions that the NeurIPS paper checklist and the ML Reproducibility Challenge ask, in our own
+words, each with an answer and where to check it.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,17 +106,21 @@ def answer(published: Sequence[Published]) -> str:
     if not published:
         return "No results are published here yet.\n"
     main = published[0]
-    lines = [*_standing(main), "", *(f"> {line}" for line in _quoted(main.verdicts["answer"])), ""]
+    lines = [*_standing(main), "", *_quote(_quoted(main.verdicts["answer"])), ""]
     lines += [
-        f"![Test accuracy of every run: a dot a seed, a bar its 95 % interval, by ordering]"
-        f"({_link(main)}/answer.png)",
+        (
+            f"![Test accuracy of every run: a dot a seed, a bar its 95 % interval, by ordering]"
+            f"({_link(main)}/answer.png)"
+        ),
         "",
         "| | claim | verdict | effect |",
         "| --- | --- | --- | --- |",
         *(_row(claim) for claim in main.claims),
         "",
-        "Effects are in the claim's own direction, with 95 % intervals, over seeds; *p* before "
-        "Holm's correction, verdicts after it. [How a verdict is reached](docs/verdicts.md).",
+        (
+            "Effects are in the claim's own direction, with 95 % intervals, over seeds; *p* before "
+            "Holm's correction, verdicts after it. [How a verdict is reached](docs/verdicts.md)."
+        ),
         "",
         "Published: " + "; ".join(_publication(p) for p in published) + ".",
     ]
@@ -100,6 +132,10 @@ def _quoted(answer: Sequence[str]) -> list[str]:
     return "\n\n".join(answer).splitlines()
 
 
+def _quote(lines: Sequence[str]) -> list[str]:
+    return [f"> {line}".rstrip() for line in lines]
+
+
 def _standing(main: Published) -> list[str]:
     """Which study speaks, of how much of it, and what it cannot say."""
     runs, seeds = main.manifest["runs"], main.manifest["seeds"]
@@ -108,8 +144,8 @@ def _standing(main: Published) -> list[str]:
     text += f"{runs['reported']:,} runs, {len(seeds['reported'])} seeds."
     if not main.manifest["complete"]:
         text += (
-            f" **It is not finished:** {runs['published']:,} of {runs['planned']:,} runs are there, "
-            f"and {len(seeds['reported'])} of {len(seeds['planned'])} seeds are whole."
+            f" **It is not finished:** {runs['published']:,} of {runs['planned']:,} runs are "
+            f"there, and {len(seeds['reported'])} of {len(seeds['planned'])} seeds are whole."
         )
     if main.manifest["study"] != MAIN:
         text += " **It shows the machinery; the article's study on MNIST is not published yet.**"
@@ -125,7 +161,10 @@ def _row(claim: Mapping[str, Any]) -> str:
 
 def _publication(p: Published) -> str:
     parts = [f"[{n}]({_link(p)}/{f})" for n, f in (("HTML", "report.html"), ("PDF", "report.pdf"))]
-    more = [f"[{n}]({_link(p)}/{f})" for n, f in (("records and verdicts", ""), ("what made them", "manifest.json"))]
+    more = [
+        f"[{n}]({_link(p)}/{f})"
+        for n, f in (("records and verdicts", ""), ("what made them", "manifest.json"))
+    ]
     return f"`{p.manifest['study']}` ({p.manifest['runs']['published']:,} runs): " + ", ".join(
         parts + more
     )
@@ -154,20 +193,22 @@ def costs(published: Sequence[Published]) -> str:
 
 def _cost_row(p: Published) -> str:
     cost, runs = p.manifest["cost"], p.manifest["runs"]["planned"]
-    cells = ["not measured"] * 3
+    cells = ["not measured"] * 4
     if cost["measured_runs"]:
         seconds = cost["measured_processor_seconds"] * runs / cost["measured_runs"]
-        cells = [_duration(seconds), _duration(seconds / 2), _duration(seconds / 8)]
-    gpu = [m for m in p.manifest["trained_with"] if m["device"] != "cpu"]
-    cells.append("see the manifest" if gpu else "not measured")
+        cells[:3] = [_duration(seconds), _duration(seconds / 2), _duration(seconds / 8)]
+    on_gpu = [m for m in p.manifest["trained_with"] if any(g in m["device"] for g in GPUS)]
+    if on_gpu:
+        trained = sum(m["runs"] for m in on_gpu)
+        cells[3] = _duration(sum(m["run_seconds"] for m in on_gpu) * runs / trained)
     return f"| `{p.manifest['study']}` | {runs:,} | " + " | ".join(cells) + " |"
 
 
 def _machine(p: Published) -> str:
     where = p.manifest["published_on"]
     return (
-        f"`{p.manifest['study']}`: {p.manifest['cost']['measured_runs']:,} runs measured, published "
-        f"from a machine with {where['cores']} cores ({where['processor']})."
+        f"`{p.manifest['study']}`: {p.manifest['cost']['measured_runs']:,} runs measured, "
+        f"published from a machine with {where['cores']} cores ({where['processor']})."
     )
 
 
@@ -187,17 +228,17 @@ def study_keys() -> str:
     lines = [
         "# Every key of a study\n",
         MADE,
-        "A study is one YAML file in `studies/`. A key without a default must be given. On the "
-        "command line keys are in capitals: `make report STUDY=quick SEEDS=3`. "
-        "[The schema](../workflow/schemas/study.schema.yaml) is what checks them.\n",
+        STUDY_WORDS,
         *_table(keys, set(schema["required"])),
-        "\n## `recipe`\n\nEverything about training that is not on the grid. A recipe's key may be "
-        "given bare on the command line: `make report EPOCHS=1`.\n",
+        RECIPE_WORDS,
         *_table(keys["recipe"]["properties"], set()),
     ]
     selection = keys.get("selection", {}).get("properties")
     if selection:
-        lines += [f"\n## `selection`\n\n{keys['selection']['description']}\n", *_table(selection, set(selection))]
+        lines += [
+            f"\n## `selection`\n\n{keys['selection']['description']}\n",
+            *_table(selection, set(selection)),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -223,7 +264,12 @@ def _values(rules: Mapping[str, Any]) -> str:
         return f"list of {_values(rules['items'])}"
     low, above = rules.get("minimum"), rules.get("exclusiveMinimum")
     high, below = rules.get("maximum"), rules.get("exclusiveMaximum")
-    words = {"integer": "whole number", "string": "text", "object": "mapping", "boolean": "true or false"}
+    words = {
+        "integer": "whole number",
+        "string": "text",
+        "object": "mapping",
+        "boolean": "true or false",
+    }
     bounds = [
         *([f"≥ {low:g}"] if low is not None else []),
         *([f"> {above:g}"] if above is not None else []),
@@ -243,9 +289,7 @@ def compare(root: Path, published: Sequence[Published]) -> str:
     lines = [
         "# What others found, and whether it agrees\n",
         MADE,
-        "Facts and figures of others are from the sources themselves, or from the abstract where it "
-        "says so; the words are ours. No source that was found tests significance, and none is "
-        "seeded, tested and on MNIST. \"Before\" is BN before the activation.\n",
+        COMPARE_WORDS,
         "## Ours\n",
         *(_ours(published[0]) if published else ["No results are published here yet."]),
         "\n## Theirs\n",
@@ -258,13 +302,7 @@ def compare(root: Path, published: Sequence[Published]) -> str:
     lines += [f"- **{o['source']}:** {o['why']}" for o in others if o.get("why")]
     lines += [
         "",
-        "What people ask for before they would believe an answer: both orders tried and reported, "
-        "many realisations, examples where the other side wins. Confounds that they name: "
-        "convolution bias, running statistics and momentum, dropout's place, folding BN into the "
-        "convolution for inference (Conv-ReLU-BN cannot be folded into the convolution before it). "
-        "Confounds that they rarely name: a learning rate for each order, batch size, "
-        "initialisation, and which layer meets the pixels and the classifier. The study `controls` "
-        "varies those.",
+        BELIEF_WORDS,
     ]
     return "\n".join(lines) + "\n"
 
@@ -312,14 +350,13 @@ BESIDE = {
 def _other(other: Mapping[str, Any], ours: str) -> str:
     leans = str(other.get("leans", "none"))
     beside = "ours is open" if ours == "open" else BESIDE.get((ours, leans), "not comparable")
-    if leans == "mixed":
-        beside = "it depends there"
+    beside = {"mixed": "it depends there", "none": "another question"}.get(leans, beside)
     cells = [
         other["source"] + ("" if other["read"] == "seen" else f" ({other['read']})"),
         other["setup"],
         str(other.get("runs", "not said")),
         "yes" if other.get("tested") else "no",
-        other["conclusion"],
+        other.get("figures", other["conclusion"]),
         leans,
         beside,
     ]
@@ -336,8 +373,7 @@ def checklist(root: Path, published: Sequence[Published]) -> str:
     lines = [
         "# Reproducibility checklist\n",
         MADE,
-        "The questions that the NeurIPS paper checklist and the ML Reproducibility Challenge ask, in "
-        "our own words, each with an answer and where to check it.\n",
+        CHECKLIST_WORDS,
         "| question | answer | where to check |",
         "| --- | --- | --- |",
     ]

@@ -98,7 +98,7 @@ def whole_seeds(study: Study, records: Sequence[Record]) -> Study:
     return replace(study, seeds=seeds)
 
 
-def _build(study: Study, folder: Path) -> dict[str, int]:
+def _build(study: Study, folder: Path) -> dict[str, Any]:
     """verdicts.json, report.html and report.pdf into `folder`, from its tables; counts of runs."""
     from bnorder import records
     from bnorder.analysis import analyse, load_inputs
@@ -119,7 +119,7 @@ def _build(study: Study, folder: Path) -> dict[str, int]:
     pictures = [path for path in report.figures if path.suffix == ".png"]
     shutil.move(pictures[0], folder / "answer.png")  # the first: accuracy, every run a dot
     shutil.rmtree(work)
-    counts: dict[str, int] = json.loads((folder / "verdicts.json").read_text("utf-8"))["runs"]
+    counts: dict[str, Any] = json.loads((folder / "verdicts.json").read_text("utf-8"))["runs"]
     return counts
 
 
@@ -145,7 +145,7 @@ def _manifest(
             "planned": runs,
             "published": len(records),
             "reported": counts["present"],
-            "missing_in_report": counts["missing"],
+            "missing_in_report": len(counts["missing"]),
             "diverged": counts["diverged"],
         },
         "seeds": {"planned": list(planned.seeds), "reported": list(reported.seeds)},
@@ -159,7 +159,7 @@ def _manifest(
         "cost": _cost(records, costs),
         "published_with": {name: _version(name) for name in ("python", *LIBRARIES)},
         "published_on": {
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.machine()}",
             "processor": processor(),
             "cores": os.cpu_count(),
         },
@@ -167,10 +167,16 @@ def _manifest(
 
 
 def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Versions and devices that trained, with the number of runs of each."""
-    found = Counter(record.provenance for record in records)
+    """Versions and devices that trained, with the number of runs of each and their seconds."""
+    found: dict[Provenance, list[float]] = {}
+    for record in records:
+        found.setdefault(record.provenance, []).append(record.cost.wall_seconds)
     names = [f.name for f in fields(Provenance)]
-    return [dict(zip(names, astuple(p), strict=True)) | {"runs": n} for p, n in found.items()]
+    return [
+        dict(zip(names, astuple(made), strict=True))
+        | {"runs": len(seconds), "run_seconds": round(sum(seconds), 1)}
+        for made, seconds in found.items()
+    ]
 
 
 def _cost(records: Sequence[Record], costs: Sequence[Cost]) -> dict[str, Any]:

@@ -1,0 +1,267 @@
+"""The documentation: up to date with what it is made from, and true when followed."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import yaml
+from conftest import REPOSITORY, copy_project
+from made_up_records import made_up_records
+
+from bnorder import __version__, published
+from bnorder.analysis import analyse, load_inputs
+from bnorder.claims import load_claims
+from bnorder.pages import pages, replace_block
+from bnorder.records import write_tables
+from bnorder.study import load_study
+from bnorder.workflow import check_claims, configured_study
+
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+]
+PUBLISHED = published.published_studies(REPOSITORY / published.PUBLISHED)
+names = [path.name for path in PUBLISHED]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+
+
+# What is made is as it would be made now
+
+
+def test_pages_are_up_to_date() -> None:
+    for path, text in pages(REPOSITORY).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make pages`"
+
+
+def test_a_block_without_its_markers_is_refused() -> None:
+    with pytest.raises(Exception, match="expected the markers"):
+        replace_block("no markers", "answer", "text")
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=names)
+def test_published_files_are_those_of_their_sums_and_small(folder: Path) -> None:
+    published.verify(folder)
+    listed = {line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=names)
+def test_published_verdicts_are_what_this_code_makes_of_the_published_records(
+    folder: Path, tmp_path: Path
+) -> None:
+    study = published.published_study(folder)
+    write_tables(study, published.published_records(study, folder), tmp_path)
+    inputs = load_inputs(tmp_path / "runs.parquet", study=folder / "study.yaml")
+    analyse(inputs, tmp_path, explore=False)
+    there, here = (
+        numbers(json.loads((path / "verdicts.json").read_text("utf-8"))["verdicts"])
+        for path in (folder, tmp_path)
+    )
+    due = f"make publish STUDY={folder.name} FROM=published, then make pages"
+    assert list(here) == list(there), due
+    for key, value in here.items():
+        if isinstance(value, float):
+            assert value == pytest.approx(there[key], rel=1e-6, abs=1e-9), f"{key}: {due}"
+        else:
+            assert value == there[key], f"{key}: {due}"
+
+
+def numbers(value: Any, where: str = "") -> dict[str, Any]:
+    """Every number and verdict of a piece of JSON by its place; sentences may be reworded."""
+    if isinstance(value, dict):
+        found = [numbers(v, f"{where}/{k}") for k, v in value.items()]
+    elif isinstance(value, list):
+        found = [numbers(v, f"{where}/{i}") for i, v in enumerate(value)]
+    elif isinstance(value, str):
+        return {where: value} if where.endswith(("/id", "/verdict")) else {}
+    else:
+        return {where: float(value) if isinstance(value, (int, float)) else value}
+    return {key: v for part in found for key, v in part.items()}
+
+
+# What it says is there, is there
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for link in re.findall(r"\]\(([^)#:\s]*)(?:#[^)\s]*)?\)", text):
+        assert not link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def commands() -> list[str]:
+    """The commands of all fenced blocks, one a line, without their comments; each once."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^ *```(?:console|bash)?\n(.*?)^ *```", text, re.M | re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [re.sub(r"\s+#.*", "", line).strip() for line in lines]
+    known = ("make ", "python ", "snakemake ")
+    return list(dict.fromkeys(c for c in found if c.startswith(known)))
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) > 15
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_ones_that_the_project_knows(command: str) -> None:
+    """Costly ones are not run: make says what it would do, and the study must load."""
+    words = shlex.split(command)
+    if words[0] == "python":
+        options = subprocess.run(
+            [sys.executable, words[1], "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        for option in (word for word in words if word.startswith("--")):
+            assert option in options, f"{words[1]} has no {option}"
+        return
+    if words[0] == "make":
+        done = subprocess.run(
+            ["make", "--dry-run", *words[1:]], capture_output=True, text=True, check=True
+        )
+        words = shlex.split(done.stdout.partition("--config")[2].split(";")[0])
+    else:
+        words = words[words.index("--config") + 1 :]
+    config = dict(word.partition("=")[::2] for word in words if re.match(r"[a-z_]+=", word))
+    if config:
+        configured_study(config | {"study": config["study"]})
+
+
+# How to add something, as README.md says it
+
+
+def readme_block(language: str, holding: str) -> str:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    found = [block for block in blocks if holding in block]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_an_ordering_is_added_by_its_name() -> None:
+    (line,) = [c for c in commands() if "ORDERINGS=conv-bn-act,bn-conv-act" in c]
+    pairs = dict(word.partition("=")[::2] for word in line.split()[2:])
+    study = configured_study({key.lower(): value for key, value in pairs.items()})[2]
+    import torch
+
+    from bnorder.network import Network
+
+    for arm in study.arms():
+        network = Network(arm, study.recipe_for("base"), (1, 8, 8), 10, [0])
+        assert network(torch.zeros(2, 1, 8, 8)).shape == (1, 2, 10)
+
+
+def test_a_data_set_is_added_as_a_folder(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from bnorder.data import prepare
+
+    assert "DATASETS=folder:/path/to/images" in "\n".join(commands())
+    rng = np.random.default_rng(1)
+    for kind in ("cats", "dogs"):
+        (tmp_path / kind).mkdir()
+        for i in range(6):
+            pixels = rng.integers(0, 256, (12, 10), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
+    dataset = prepare(f"folder:{tmp_path}")
+    assert dataset.classes == ("cats", "dogs")
+    assert len(dataset.train_labels) + len(dataset.test_labels) == 12
+
+
+def test_a_claim_is_added_as_an_entry_and_gets_a_verdict(tmp_path: Path) -> None:
+    claims = tmp_path / "claims.yaml"
+    text = (REPOSITORY / "claims/article.yaml").read_text(encoding="utf-8")
+    claims.write_text(f"{text}\n{readme_block('yaml', 'M1')}", encoding="utf-8")
+    check_claims(str(claims))
+    assert load_claims(claims).claims[-1].id == "M1"
+    study = load_study(REPOSITORY / "studies/quick.yaml")
+    write_tables(study, made_up_records(study), tmp_path)
+    inputs = load_inputs(tmp_path / "runs.parquet", claims, REPOSITORY / "studies/quick.yaml")
+    verdict = analyse(inputs, tmp_path, explore=False, resamples=20)[-1]
+    assert (verdict.claim.id, len(verdict.estimates)) == ("M1", 1)
+
+
+def test_an_activation_is_added_by_two_lines(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    diff = readme_block("diff", "Mish")
+    subprocess.run(
+        ["git", "apply", "--unidiff-zero", "--whitespace=error"],
+        cwd=project,
+        input=diff,
+        text=True,
+        check=True,
+    )
+    build = (
+        "import torch\nfrom bnorder.network import Network\nfrom bnorder.study import load_study\n"
+        "study = load_study('studies/quick.yaml', {'activations': ['mish']})\n"
+        "network = Network(study.arms()[0], study.recipe, (1, 8, 8), 10, [0])\n"
+        "assert any(isinstance(layer, torch.nn.Mish) for layer in network.modules())\n"
+    )
+    subprocess.run([sys.executable, "-c", build], cwd=project, check=True)
+
+
+# For those who cite or list it
+
+CITATION_SCHEMA = {  # the part of the Citation File Format 1.2.0 that is used here
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["cff-version", "message", "title", "authors"],
+    "properties": {
+        "cff-version": {"const": "1.2.0"},
+        "type": {"enum": ["software", "dataset"]},
+        "version": {"type": "string"},
+        "keywords": {"type": "array", "uniqueItems": True, "items": {"type": "string"}},
+        "authors": {
+            "type": "array",
+            "minItems": 1,
+            "items": {  # an entity
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name"],
+                "properties": {"name": {"type": "string", "minLength": 1}},
+            },
+        },
+    }
+    | {key: {"type": "string", "minLength": 1} for key in ("message", "title", "abstract")}
+    | {"license": {"const": "MIT"}},
+}
+
+
+def test_citation_is_valid_and_of_this_version() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    jsonschema.validate(citation, CITATION_SCHEMA)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation["version"] == project["version"] == __version__
+    assert citation["license"] == project["license"]
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {__version__}\n" in changes
+
+
+def test_the_workflow_catalogue_gets_what_it_reads() -> None:
+    text = (REPOSITORY / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8")
+    usage = yaml.safe_load(text)["usage"]
+    assert set(usage) <= {"mandatory-flags", "software-stack-deployment", "report"}
+    assert usage["software-stack-deployment"]["conda"] is True
+    assert (REPOSITORY / "environment.yml").exists()
+
+
+def test_every_evidence_of_the_checklist_is_there() -> None:
+    items = yaml.safe_load((REPOSITORY / "docs/checklist.yaml").read_text(encoding="utf-8"))
+    for item in items:
+        assert item["evidence"]
+        for path in item["evidence"]:
+            assert (REPOSITORY / path).exists(), path
