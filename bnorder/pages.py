@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from bnorder.errors import UserError
+from bnorder.language import language
 from bnorder.look import dataset_words
 from bnorder.published import PUBLISHED, published_studies, read_manifest
 from bnorder.sentences import number
@@ -139,7 +140,7 @@ def _quote(lines: Sequence[str]) -> list[str]:
 def _standing(main: Published) -> list[str]:
     """Which study speaks, of how much of it, and what it cannot say."""
     runs, seeds = main.manifest["runs"], main.manifest["seeds"]
-    data = " and ".join(dataset_words(d) for d in main.manifest["data"])
+    data = " and ".join(dataset_words(d, language("en")) for d in main.manifest["data"])
     text = f"**The answer of the study `{main.manifest['study']}`** on {data}: "
     text += f"{runs['reported']:,} runs, {len(seeds['reported'])} seeds."
     if not main.manifest["complete"]:
@@ -285,7 +286,8 @@ def _values(rules: Mapping[str, Any]) -> str:
 def compare(root: Path, published: Sequence[Published]) -> str:
     """The published answer beside what others found."""
     text = (root / "report" / "references.yaml").read_text(encoding="utf-8")
-    others = yaml.safe_load(text)["others"]
+    cited = yaml.safe_load(text)
+    others = [*cited["others"], *cited["more_others"]]
     lines = [
         "# What others found, and whether it agrees\n",
         MADE,
