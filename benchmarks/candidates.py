@@ -43,7 +43,7 @@ def measure_all(out: Path, data: Path, rounds: int) -> None:
     import pandas as pd
     import torch
 
-    from bnorder.training import provenance
+    from bnorder.jobs import provenance
 
     rows = []
     machine = vars(provenance(torch.device("cpu"))) | {"threads": 1}

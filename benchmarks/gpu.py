@@ -27,9 +27,11 @@ import torch
 import torch.nn.functional as F
 from training import tutorial_step
 
-from bnorder import captured, data, training, whole_study
+from bnorder import data, jobs, training, whole_study
+from bnorder.captured import CapturedTrainer
 from bnorder.network import Network
 from bnorder.study import Arm, Recipe, Run, load_study
+from bnorder.training import Trainer
 
 # Ceilings from the makers' data sheets: bytes and float32 operations a second (no tensor cores).
 CEILINGS = {"H100": (3.35e12, 67e12), "H200": (4.8e12, 67e12), "A100": (2.04e12, 19.5e12)}
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS))
     parser.add_argument("--rehearse", action="store_true", help="tiny numbers, also on a CPU")
     arguments = parser.parse_args()
-    device = training.pick_device()
+    device = jobs.pick_device()
     if device.type != "cuda" and not arguments.rehearse:
         raise SystemExit("no GPU is visible; with --rehearse the same code runs on the CPU")
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ class Bench:
         self.study = load_study("studies/article.yaml", changes)
         self.recipe, self.seeds = self.study.recipe, self.study.seeds
         self.steps = 2 if rehearse else 100
-        self.machine = vars(training.provenance(device))
+        self.machine = vars(jobs.provenance(device))
         training.set_exactness(self.recipe)
 
     def arms(self) -> list[Arm]:
@@ -99,10 +101,10 @@ class Bench:
 
     def seconds(self, action: Callable[[], None]) -> float:
         """Seconds of `action` until the device is done with it."""
-        training._wait_for(self.device)
+        training.wait_for(self.device)
         start = time.perf_counter()
         action()
-        training._wait_for(self.device)
+        training.wait_for(self.device)
         return time.perf_counter() - start
 
 
@@ -110,22 +112,22 @@ def checks(bench: Bench) -> Iterator[dict[str, Any]]:
     """Largest differences in test accuracy (pp) and final test loss between two ways to train."""
     cpu, seeds = torch.device("cpu"), bench.seeds[:3]
     ways: dict[str, Callable[[Arm], list[Any]]] = {
-        "captured": lambda arm: trained(bench, captured.train, arm, seeds, bench.device),
-        "captured again": lambda arm: trained(bench, captured.train, arm, seeds, bench.device),
-        "plain, packed": lambda arm: trained(bench, training.train, arm, seeds, bench.device),
+        "captured": lambda arm: trained(bench, CapturedTrainer, arm, seeds, bench.device),
+        "captured again": lambda arm: trained(bench, CapturedTrainer, arm, seeds, bench.device),
+        "plain, packed": lambda arm: trained(bench, Trainer, arm, seeds, bench.device),
         "plain, alone": lambda arm: [
             record
             for seed in seeds
-            for record in trained(bench, training.train, arm, [seed], bench.device)
+            for record in trained(bench, Trainer, arm, [seed], bench.device)
         ],
         "CPU, alone": lambda arm: [
-            record for seed in seeds for record in trained(bench, training.train, arm, [seed], cpu)
+            record for seed in seeds for record in trained(bench, Trainer, arm, [seed], cpu)
         ],
         "tf32": lambda arm: trained(
-            bench, captured.train, arm, seeds, bench.device, precision="tf32"
+            bench, CapturedTrainer, arm, seeds, bench.device, precision="tf32"
         ),
         "bf16": lambda arm: trained(
-            bench, captured.train, arm, seeds, bench.device, precision="bf16"
+            bench, CapturedTrainer, arm, seeds, bench.device, precision="bf16"
         ),
     }
     for arm in bench.deep_arms():
@@ -152,14 +154,13 @@ def checks(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 def trained(
-    bench: Bench, train: Any, arm: Arm, seeds: Any, device: torch.device, **changes: Any
+    bench: Bench, kind: type[Trainer], arm: Arm, seeds: Any, device: torch.device, **changes: Any
 ) -> list[Any]:
     recipe = bench.short(**changes)
     training.set_exactness(recipe)
     try:
-        records: list[Any] = train(
-            [Run(arm, seed) for seed in seeds], recipe, bench.dataset, device, "check"
-        )
+        runs = [Run(arm, seed) for seed in seeds]
+        records = jobs.train(runs, recipe, bench.dataset, device, "check", kind=kind)
     finally:
         training.set_exactness(bench.recipe)
     return records
@@ -192,11 +193,11 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
             row |= {f"captured_per_{other}": middle}
             row |= {f"captured_per_{other}_q1": low, f"captured_per_{other}_q3": high}
         yield row | achieved(bench, arm, row["captured"])
-        training._wait_for(bench.device)
+        training.wait_for(bench.device)
 
 
 def captured_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
-    trainer = captured.CapturedTrainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
+    trainer = CapturedTrainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
 
     def steps() -> None:
         trainer._begin_epoch()
@@ -207,7 +208,7 @@ def captured_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
 
 
 def plain_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
-    trainer = training.Trainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
+    trainer = Trainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
 
     def steps() -> None:
         order, tally = trainer._next_order(), training.Tally()

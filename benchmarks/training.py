@@ -61,7 +61,7 @@ def measure_all(out: Path, data: Path, rounds: int) -> None:
     import pandas as pd
     import torch
 
-    from bnorder.training import provenance
+    from bnorder.jobs import provenance
 
     torch.set_num_threads(1)
     start, rows = time.monotonic(), []
@@ -159,13 +159,13 @@ def our_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
 def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
     import torch
 
-    from bnorder.training import Trainer, _cross_entropy
+    from bnorder.training import Trainer, cross_entropy
 
     trainer = Trainer(arm, recipe, dataset, [0], torch.device("cpu"))
     images, labels = trainer.images.batch(trainer._next_order()[0])
 
     def step() -> None:
-        _cross_entropy(trainer.network(images), labels).sum().backward()
+        cross_entropy(trainer.network(images), labels).sum().backward()
         for parameter in trainer.network.parameters():
             parameter.grad = None
 

@@ -11,17 +11,14 @@ Source: CUDA graphs, as PyTorch's documentation has them ("whole-network capture
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bnorder import probing, training
-from bnorder.checkpoints import JobFiles, State
+from bnorder import training
+from bnorder.checkpoints import State
 from bnorder.data import Dataset
-from bnorder.records import Record
-from bnorder.study import Arm, Job, Recipe, Run, Study
+from bnorder.study import Arm, Recipe
 from bnorder.training import Progress, Tally, reduced_precision
 
 WARM_UP = 3  # calls before a graph is recorded: libraries choose algorithms and take memory in them
@@ -175,7 +172,7 @@ class CapturedTrainer(training.Trainer):
         images, labels = self.images.batch(index)
         with reduced_precision(self.recipe, self.device):
             logits = self.network(images)
-        losses = training._cross_entropy(logits.float(), labels)
+        losses = training.cross_entropy(logits.float(), labels)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         rate: Any = self.recipe.learning_rate
         if self.rates is not None:
@@ -197,7 +194,7 @@ class CapturedTrainer(training.Trainer):
             for batch, labels in self.images.test_batches(len(self.seeds)):
                 logits = self.network(batch).float()
                 correct += (logits.argmax(2) == labels).sum(1)
-                losses += training._cross_entropy(logits, labels).double() * labels.shape[1]
+                losses += training.cross_entropy(logits, labels).double() * labels.shape[1]
         self.test_correct.index_copy_(0, self.point, correct[None])
         self.test_losses.index_copy_(0, self.point, losses[None] / self.n_test)
         self.point += 1
@@ -226,44 +223,3 @@ class CapturedTrainer(training.Trainer):
         for replica, curve in enumerate(self.curves):
             if going_on[replica]:
                 curve.append(self._evaluation(replica, correct, losses, tally))
-
-
-def train_job(
-    study: Study,
-    job: Job,
-    dataset: Dataset,
-    progress: Progress | None = None,
-    folder: Path | None = None,
-) -> list[Record]:
-    """As `training.train_job`, in the way that suits the device and the study's probes."""
-    if study.probes:
-        return probing.train_job(study, job, dataset, progress, folder)
-    captured = training.pick_device().type == "cuda"
-    return training.train_job(
-        study, job, dataset, progress, folder, train_runs=train if captured else None
-    )
-
-
-def train(
-    runs: Sequence[Run],
-    recipe: Recipe,
-    dataset: Dataset,
-    device: torch.device,
-    config_hash: str,
-    progress: Progress | None = None,
-    files: JobFiles | None = None,
-) -> list[Record]:
-    """As `training.train`, by a `CapturedTrainer`."""
-    start = time.perf_counter()
-    names = [config_hash, *(run.id for run in runs)]
-    trainer = CapturedTrainer(runs[0].arm, recipe, dataset, [run.seed for run in runs], device)
-    saved = files.load_state(names) if files else None
-    if saved:
-        trainer.restore(saved)
-    before = trainer.train_seconds + trainer.evaluate_seconds
-    save = partial(files.save_if_due, names, trainer.state) if files else None
-    trainer.run(progress, save)
-    wall_seconds = before + time.perf_counter() - start
-    return [
-        training._record(trainer, i, run, config_hash, wall_seconds) for i, run in enumerate(runs)
-    ]

@@ -7,21 +7,20 @@ its digest stands in every record: a study without probes keeps its records what
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from bnorder import probes, training
-from bnorder.checkpoints import JobFiles, State
+from bnorder.checkpoints import State
 from bnorder.data import Dataset
 from bnorder.network import Network
 from bnorder.probes import Moments
-from bnorder.records import Probe, Record, code_hash
-from bnorder.study import Arm, Job, Recipe, Run, Study
+from bnorder.records import Probe
+from bnorder.study import Arm, Recipe
 
 EARLY_STEPS = (0, 1, 3, 10, 30, 100)  # probed where a run has them, beside each epoch's end
 PROBE_BATCHES = 8  # of the recipe's batch size, from the first training images
@@ -234,7 +233,7 @@ def _read_landscape(network: Network, batch: Batch) -> list[Reading]:
     def losses(moved: Sequence[torch.Tensor]) -> torch.Tensor:
         named = dict(zip(names, moved, strict=True))
         logits = torch.func.functional_call(network, named, (images,))
-        return training._cross_entropy(logits.float(), labels)
+        return training.cross_entropy(logits.float(), labels)
 
     found = probes.landscape(losses, parameters, network.replicas, STEP_SIZES)
     named = {
@@ -322,10 +321,10 @@ class ProbedTrainer(training.Trainer):
             self._timed(self._probe_running_averages)
 
     def _timed(self, probe: Callable[[], None]) -> float:
-        training._wait_for(self.device)
+        training.wait_for(self.device)
         start = time.perf_counter()
         probe()
-        training._wait_for(self.device)
+        training.wait_for(self.device)
         seconds = time.perf_counter() - start
         self.probe_seconds += seconds
         return seconds
@@ -374,47 +373,3 @@ class ProbedTrainer(training.Trainer):
     def sorted_probes(self, replica: int) -> tuple[Probe, ...]:
         """A replica's rows, series by series."""
         return tuple(sorted(self.probes[replica], key=lambda p: (p.layer, p.name, p.probe, p.step)))
-
-
-def train_job(
-    study: Study,
-    job: Job,
-    dataset: Dataset,
-    progress: training.Progress | None = None,
-    folder: Path | None = None,
-) -> list[Record]:
-    """As `training.train_job`, whose arguments these are, with probes where the study has them."""
-    probed = train if study.probes else None
-    return training.train_job(study, job, dataset, progress, folder, probed)
-
-
-def train(
-    runs: Sequence[Run],
-    recipe: Recipe,
-    dataset: Dataset,
-    device: torch.device,
-    config_hash: str,
-    progress: training.Progress | None = None,
-    files: JobFiles | None = None,
-) -> list[Record]:
-    """As `training.train`, with probes in the records."""
-    start = time.perf_counter()
-    names = [config_hash, *(run.id for run in runs)]
-    trainer = ProbedTrainer(runs[0].arm, recipe, dataset, [run.seed for run in runs], device)
-    saved = files.load_state(names) if files else None
-    if saved:
-        trainer.restore(saved)
-    before = trainer.train_seconds + trainer.evaluate_seconds + trainer.probe_seconds
-    save = partial(files.save_if_due, names, trainer.state) if files else None
-    trainer.run(progress, save)
-    wall_seconds = before + time.perf_counter() - start
-    return [_record(trainer, i, run, config_hash, wall_seconds) for i, run in enumerate(runs)]
-
-
-def _record(
-    trainer: ProbedTrainer, replica: int, run: Run, config_hash: str, wall_seconds: float
-) -> Record:
-    record = training._record(trainer, replica, run, config_hash, wall_seconds)
-    cost = replace(record.cost, probe_seconds=trainer.probe_seconds / len(trainer.seeds))
-    found = trainer.sorted_probes(replica)
-    return replace(record, cost=cost, probes=found, code_hash=code_hash(probes=True))

@@ -130,6 +130,7 @@ class Study:
     variants: Mapping[str, Mapping[str, Any]]
     recipe: Recipe
     seeds_per_job: int
+    seeds_together: int
     arms_per_job: int
     jobs_per_gpu: int
     thresholds: tuple[float, ...]

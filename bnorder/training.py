@@ -1,23 +1,23 @@
-"""An arm and its seeds, trained: one record a run."""
+"""The arithmetic of training: an arm's seeds, from their first step to their last.
+
+Its digest stands in every record. What starts and saves it, on which device, is jobs.py's.
+"""
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from bnorder.checkpoints import JobFiles, State
+from bnorder.checkpoints import State
 from bnorder.data import Dataset
 from bnorder.errors import UserError
 from bnorder.network import Network, seeded_generator
 from bnorder.optimiser import make_optimiser
-from bnorder.records import Cost, Evaluation, Provenance, Record, code_hash
-from bnorder.study import Arm, Job, Recipe, Run, Study
+from bnorder.records import Evaluation
+from bnorder.study import Arm, Recipe
 
 # Fractions of the first epoch at which the test set is evaluated, then every half epoch:
 # convergence happens within the first epoch and is measured in steps.
@@ -101,7 +101,7 @@ class Tally:
 
 
 class Trainer:
-    """One arm's replicas in training. `Trainer(...).run()` gives their records."""
+    """One arm's replicas in training; `run()` takes them to their end."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Trainer:
                 if step % self.steps_per_epoch == 0:
                     order = self._next_order()
                 self._train_step(order[step % self.steps_per_epoch], step, tally)
-            _wait_for(self.device)
+            wait_for(self.device)
             self.train_seconds += time.perf_counter() - start
             self.step = until
             self._evaluate(tally)
@@ -197,7 +197,7 @@ class Trainer:
         images, labels = self.images.batch(index)
         with reduced_precision(self.recipe, self.device):
             logits = self.network(images)  # (S, batch, classes)
-        losses = _cross_entropy(logits.float(), labels)
+        losses = cross_entropy(logits.float(), labels)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step(self._learning_rate(step))
         tally.losses.append(losses.detach())
@@ -251,7 +251,7 @@ class Trainer:
         return sum(int(p.numel()) for p in self.network.parameters()) // len(self.seeds)
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of each replica: logits (S, batch, classes), labels (S, batch) -> (S,)."""
     each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
     return each.view(labels.shape).mean(1)
@@ -267,7 +267,7 @@ def evaluate(network: Network, images: Images) -> tuple[torch.Tensor, torch.Tens
     for batch, labels in images.test_batches(replicas):
         logits = network(batch).float()
         correct += (logits.argmax(2) == labels).sum(1)
-        loss += _cross_entropy(logits, labels).double() * labels.shape[1]
+        loss += cross_entropy(logits, labels).double() * labels.shape[1]
     network.train()
     return correct.cpu(), loss.cpu() / len(images.test_labels)
 
@@ -286,158 +286,11 @@ def set_exactness(recipe: Recipe) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
-
-
-TrainRuns = Callable[
-    [Sequence[Run], Recipe, Dataset, torch.device, str, Progress | None, JobFiles | None],
-    list[Record],
-]
-
-
-def train_job(
-    study: Study,
-    job: Job,
-    dataset: Dataset,
-    progress: Progress | None = None,
-    folder: Path | None = None,
-    train_runs: TrainRuns | None = None,
-) -> list[Record]:
-    """Train a job's runs: on a GPU an arm's seeds as one network, on a CPU one after another.
-
-    One after another is as fast on a CPU, and a run's numbers then do not depend on its job.
-    folder: keeps checkpoints, from which a job that was killed goes on; clear them with
-    `checkpoints.forget` when the records are safe.
-    train_runs: what to call instead of `train`, where there is more to do in each step.
-    Raises UserError when `dataset` is not the job's.
-    """
-    if dataset.name != job.dataset:
-        raise UserError(f"job {job.name}: the data cache holds {dataset.name}; expected its own")
-    device = pick_device()
-    size = len(job.seeds) if device.type == "cuda" else 1
-    files = job_files(job, dataset, device, folder, code_hash(study.probes))
-    hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
-    if folder:
-        files.load_finished(hashes)
-    for start in range(0, len(job.runs), size):
-        runs = job.runs[start : start + size]
-        if all(run.id in files.finished for run in runs):
-            continue
-        recipe = study.recipe_for(runs[0].arm.variant)
-        set_exactness(recipe)
-        report = progress and partial(_add_progress, progress, len(files.finished))
-        files.add(
-            (train_runs or train)(runs, recipe, dataset, device, hashes[runs[0].id], report, files)
-        )
-    return [files.finished[run.id] for run in job.runs]
-
-
-def job_files(
-    job: Job, dataset: Dataset, device: torch.device, folder: Path | None, code: str
-) -> JobFiles:
-    """A job's checkpoints; only the same code, data, torch, device and threads may use them.
-
-    Without a folder none is ever due.
-    """
-    made_by = provenance(device)
-    identity = {
-        "code": code,
-        "data": dataset.sha256,
-        "torch": made_by.torch,
-        "device": made_by.device,
-        "number of threads": str(made_by.threads),
-    }
-    if folder is None:
-        return JobFiles(Path(), job.name, identity, seconds_between=math.inf)
-    return JobFiles(folder, job.name, identity)
-
-
-def _add_progress(progress: Progress, before: int, done: float, rate: float) -> None:
-    progress(before + done, rate)
-
-
-def train(
-    runs: Sequence[Run],
-    recipe: Recipe,
-    dataset: Dataset,
-    device: torch.device,
-    config_hash: str,
-    progress: Progress | None = None,
-    files: JobFiles | None = None,
-) -> list[Record]:
-    """Train some seeds of one arm as one network and give their records.
-
-    A run whose loss is not finite ends there and is a record with its step.
-    files: where the state is saved now and then at an epoch's end, and taken up again.
-    """
-    start = time.perf_counter()
-    names = [run.id for run in runs]
-    trainer = Trainer(runs[0].arm, recipe, dataset, [run.seed for run in runs], device)
-    saved = files.load_state([config_hash, *names]) if files else None
-    if saved:
-        trainer.restore(saved)
-    seconds_before = trainer.train_seconds + trainer.evaluate_seconds
-    save = partial(files.save_if_due, [config_hash, *names], trainer.state) if files else None
-    trainer.run(progress, save)
-    wall_seconds = seconds_before + time.perf_counter() - start
-    return [_record(trainer, i, run, config_hash, wall_seconds) for i, run in enumerate(runs)]
-
-
-def _record(
-    trainer: Trainer, replica: int, run: Run, config_hash: str, wall_seconds: float
-) -> Record:
-    together = len(trainer.seeds)
-    diverged = trainer.diverged_steps[replica]
-    return Record(
-        run=run,
-        config_hash=config_hash,
-        code_hash=code_hash(),
-        data_sha256=trainer.data_sha256,
-        status="finished" if diverged is None else "diverged",
-        diverged_step=diverged,
-        n_train=trainer.n_train,
-        n_test=trainer.n_test,
-        steps=trainer.total_steps,
-        parameters=trainer.parameters(),
-        curve=tuple(trainer.curves[replica]),
-        cost=Cost(
-            wall_seconds=wall_seconds / together,
-            train_seconds=trainer.train_seconds / together,
-            evaluate_seconds=trainer.evaluate_seconds / together,
-            images_per_second=trainer.images_per_second,
-            replicas=together,
-        ),
-        provenance=provenance(trainer.device),
-    )
-
-
-def provenance(device: torch.device) -> Provenance:
-    """What ran: versions, device and threads; nothing that names a machine or a person."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return Provenance(
-        python=platform.python_version(),
-        torch=str(torch.__version__),
-        system=f"{platform.system()} {platform.machine()}",
-        device=name,
-        threads=torch.get_num_threads(),
-    )
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def pick_device() -> torch.device:
-    """The first visible GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

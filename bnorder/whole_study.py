@@ -10,7 +10,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from bnorder import captured, checkpoints, data
+from bnorder import checkpoints, data, jobs
 from bnorder.data import Dataset
 from bnorder.records import Record, collect, write_records, write_text
 from bnorder.study import Arm, Job, Run, Study, dataset_slug
@@ -29,16 +29,16 @@ def train_study(study: Study, results: Path, report: Report, together: int | Non
     done = {record.run.id: record for record in collect(study, folder / "records")}
     before = len(done)
     for name, arms in groupby(study.arms(), key=lambda arm: arm.dataset):
-        jobs = [job for arm in arms for job in _lacking(study, arm, done, together)]
-        dataset = cached_dataset(name, results, study.data_dirs) if jobs else None
-        for job in jobs:
+        todo = [job for arm in arms for job in _lacking(study, arm, done, together)]
+        dataset = cached_dataset(name, results, study.data_dirs) if todo else None
+        for job in todo:
             assert dataset
             seen = partial(_seen, report, len(done) - before, job.arms[0])
-            trained = captured.train_job(study, job, dataset, seen, folder / "checkpoints")
+            trained = jobs.train_job(study, job, dataset, seen, folder / "checkpoints")
             checkpoints.keep(folder / "checkpoints", job.name, trained)
             done |= {record.run.id: record for record in trained}
             _write_whole_jobs(study, job.arms[0], folder / "records", done)
-        for job in jobs:
+        for job in todo:
             checkpoints.forget(folder / "checkpoints", job.name)
     return len(done) - before
 

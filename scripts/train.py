@@ -50,12 +50,12 @@ def _train(study, job, arguments, log):  # type: ignore[no-untyped-def]
     from bnorder.devices import take_gpu
 
     lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
-    from bnorder import captured, data
+    from bnorder import data, jobs
 
     if lease:
         print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"
-    return captured.train_job(study, job, data.load(arguments.data), log.progress, folder)
+    return jobs.train_job(study, job, data.load(arguments.data), log.progress, folder)
 
 
 class Log:

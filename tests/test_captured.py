@@ -2,19 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from bnorder import captured, data, training
+from bnorder import data, jobs
+from bnorder.captured import CapturedTrainer
 from bnorder.checkpoints import JobFiles
+from bnorder.probing import ProbedTrainer
 from bnorder.records import Record
 from bnorder.study import Arm, Recipe, Run, load_study
+from bnorder.training import Trainer
 
 CPU = torch.device("cpu")
 STUDY = load_study("studies/quick.yaml")
-Train = Callable[..., list[Record]]
+captured = partial(jobs.train, kind=CapturedTrainer)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,9 @@ def recipe(**changes: object) -> Recipe:
     return replace(STUDY.recipe, **{"epochs": 3, "train_images": 640, **changes})
 
 
-def results(train: Train, where: Arm, settings: Recipe, digits: data.Dataset) -> list[object]:
+def results(
+    train: Callable[..., list[Record]], where: Arm, settings: Recipe, digits: data.Dataset
+) -> list[object]:
     """All of the records that is no time and no machine."""
     records = train([Run(where, seed) for seed in (3, 7)], settings, digits, CPU, "config")
     return [(r.run, r.status, r.diverged_step, r.steps, r.curve) for r in records]
@@ -42,26 +48,26 @@ def test_captured_steps_are_the_plain_steps_bit_for_bit(
     ordering: str, optimiser: str, digits: data.Dataset
 ) -> None:
     settings = recipe(optimiser=optimiser)
-    plain = results(training.train, arm(ordering), settings, digits)
-    assert results(captured.train, arm(ordering), settings, digits) == plain
+    plain = results(jobs.train, arm(ordering), settings, digits)
+    assert results(captured, arm(ordering), settings, digits) == plain
 
 
 def test_a_schedule_is_followed_on_the_device(digits: data.Dataset) -> None:
     settings = recipe(schedule="cosine", learning_rate=3e-3)
     # The rate of a step is rounded to the device's float32 there.
-    plain = training.train([Run(arm(), 3)], settings, digits, CPU, "config")[0]
-    ours = captured.train([Run(arm(), 3)], settings, digits, CPU, "config")[0]
+    plain = jobs.train([Run(arm(), 3)], settings, digits, CPU, "config")[0]
+    ours = captured([Run(arm(), 3)], settings, digits, CPU, "config")[0]
     for mine, other in zip(ours.curve, plain.curve, strict=True):
         assert mine.test_loss == pytest.approx(other.test_loss, rel=1e-4)
-    constant = captured.train([Run(arm(), 3)], recipe(learning_rate=3e-3), digits, CPU, "config")
+    constant = captured([Run(arm(), 3)], recipe(learning_rate=3e-3), digits, CPU, "config")
     assert constant[0].curve[-1].test_loss != pytest.approx(ours.curve[-1].test_loss, rel=1e-3)
 
 
 def test_divergence_is_noted_at_the_same_step(digits: data.Dataset) -> None:
     settings = recipe(learning_rate=99.0, optimiser="sgd", epochs=5)
     where = arm("conv-act", "identity")
-    plain = results(training.train, where, settings, digits)
-    assert results(captured.train, where, settings, digits) == plain
+    plain = results(jobs.train, where, settings, digits)
+    assert results(captured, where, settings, digits) == plain
     assert all(row[1] == "diverged" for row in plain)  # type: ignore[index]
 
 
@@ -80,30 +86,22 @@ def test_a_killed_run_goes_on_from_its_checkpoint_as_if_never_interrupted(
         if done >= 4 / 3:
             raise Killed  # in the second epoch's end, before its checkpoint
 
-    whole = captured.train(runs, recipe(), digits, CPU, "config")
+    whole = captured(runs, recipe(), digits, CPU, "config")
     with pytest.raises(Killed):
-        captured.train(runs, recipe(), digits, CPU, "config", die, files())
+        captured(runs, recipe(), digits, CPU, "config", die, files())
     assert files().load_state(["config", *(run.id for run in runs)])["step"] == 20  # type: ignore[index]
-    resumed = captured.train(runs, recipe(), digits, CPU, "config", None, files())
+    resumed = captured(runs, recipe(), digits, CPU, "config", None, files())
     assert [r.curve for r in resumed] == [r.curve for r in whole]
 
 
-def test_a_job_without_a_gpu_trains_the_plain_way(
-    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = load_study(
-        "studies/quick.yaml", {"seeds": 1, "epochs": 1, "depths": [2], "train_images": 64}
-    )
-    job, taken = study.jobs()[0], list[str]()
-    plain, fast = training.train, captured.train
-    monkeypatch.setattr(training, "train", lambda *a: (taken.append("plain"), plain(*a))[1])
-    monkeypatch.setattr(captured, "train", lambda *a: (taken.append("fast"), fast(*a))[1])
-    captured.train_job(study, job, digits)
-    assert set(taken) == {"plain"}
+def test_the_way_to_train_suits_the_device_and_the_study() -> None:
+    assert jobs.trainer_kind(CPU, probes=False) is Trainer
+    assert jobs.trainer_kind(torch.device("cuda"), probes=False) is CapturedTrainer
+    assert jobs.trainer_kind(torch.device("cuda"), probes=True) is ProbedTrainer
 
 
 def test_seconds_of_training_and_evaluation_are_told_apart(digits: data.Dataset) -> None:
-    record = captured.train([Run(arm(), 3)], recipe(), digits, CPU, "config")[0]
+    record = captured([Run(arm(), 3)], recipe(), digits, CPU, "config")[0]
     assert 0 < record.cost.evaluate_seconds < record.cost.train_seconds
     total = record.cost.evaluate_seconds + record.cost.train_seconds
     assert total <= record.cost.wall_seconds

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bnorder import checkpoints, data, training
+from bnorder import checkpoints, data, jobs, training
 from bnorder.records import Record, code_hash
 from bnorder.study import Study, load_study
 
 SMALL = {"seeds": 2, "depths": [2], "activations": ["relu"], "train_images": 320, "epochs": 4}
-ONE_ARM = {"orderings": ["conv-bn-act"], "arms_per_job": 1}
+ONE_ARM = {"orderings": ["conv-bn-act"], "arms_per_job": 1, "seeds_together": 1}
 
 
 class Killed(Exception):
@@ -46,7 +46,7 @@ def killed_after(study: Study, digits: data.Dataset, folder: Path, progress_call
             raise Killed
 
     with pytest.raises(Killed):
-        training.train_job(study, study.jobs()[0], digits, progress, folder)
+        jobs.train_job(study, study.jobs()[0], digits, progress, folder)
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
@@ -55,9 +55,9 @@ def test_a_killed_job_ends_as_if_it_had_never_been_disturbed(
     progress_calls: int, optimiser: str, digits: data.Dataset, tmp_path: Path
 ) -> None:
     small = study(optimiser=optimiser, schedule="cosine")
-    undisturbed = training.train_job(small, small.jobs()[0], digits)
+    undisturbed = jobs.train_job(small, small.jobs()[0], digits)
     killed_after(small, digits, tmp_path, progress_calls)
-    again = training.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    again = jobs.train_job(small, small.jobs()[0], digits, None, tmp_path)
     assert outcome(again) == outcome(undisturbed)
 
 
@@ -75,7 +75,7 @@ def test_only_what_follows_the_checkpoint_is_repeated(
         original(trainer, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training.Trainer, "_train_step", counted)
-    training.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    jobs.train_job(small, small.jobs()[0], digits, None, tmp_path)
     assert steps == [[1]] * 10  # one epoch of the second seed
 
 
@@ -83,8 +83,8 @@ def test_packed_replicas_resume_bit_for_bit(digits: data.Dataset, tmp_path: Path
     small = study()
     runs, recipe = small.jobs()[0].runs, small.recipe
     cpu = torch.device("cpu")
-    whole = training.train(runs, recipe, digits, cpu, "c")
-    files = training.job_files(small.jobs()[0], digits, cpu, tmp_path, code_hash())
+    whole = jobs.train(runs, recipe, digits, cpu, "c")
+    files = jobs.job_files(small.jobs()[0], digits, cpu, tmp_path, code_hash())
     calls = iter(range(100))
 
     def progress(done: float, rate: float) -> None:
@@ -92,9 +92,9 @@ def test_packed_replicas_resume_bit_for_bit(digits: data.Dataset, tmp_path: Path
             raise Killed
 
     with pytest.raises(Killed):
-        training.train(runs, recipe, digits, cpu, "c", progress, files)
+        jobs.train(runs, recipe, digits, cpu, "c", progress, files)
     assert files.state_file.exists()
-    assert outcome(training.train(runs, recipe, digits, cpu, "c", None, files)) == outcome(whole)
+    assert outcome(jobs.train(runs, recipe, digits, cpu, "c", None, files)) == outcome(whole)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"PK\x03\x04" + bytes(64)])
@@ -108,12 +108,12 @@ def test_garbage_is_named_and_never_used(
 ) -> None:
     small = study()
     job = small.jobs()[0]
-    undisturbed = training.train_job(small, job, digits)
+    undisturbed = jobs.train_job(small, job, digits)
     killed_after(small, digits, tmp_path, 20)
     path = tmp_path / f"{job.name}.{which}"
     assert path.exists()
     path.write_bytes(garbage)
-    again = training.train_job(small, job, digits, None, tmp_path)
+    again = jobs.train_job(small, job, digits, None, tmp_path)
     assert outcome(again) == outcome(undisturbed)
     if garbage or which == "checkpoint.pt":
         assert f"{path.name} is not used" in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_a_checkpoint_of_other_circumstances_is_not_used(
 ) -> None:
     small = study()
     killed_after(small, digits, tmp_path, 20)
-    files = training.job_files(small.jobs()[0], digits, torch.device("cpu"), tmp_path, code_hash())
+    files = jobs.job_files(small.jobs()[0], digits, torch.device("cpu"), tmp_path, code_hash())
     names = [small.config_hash(small.arms()[0]), small.jobs()[0].runs[1].id]
     assert files.load_state(names) is not None
     other = replace(files, identity={**files.identity, key: "other"})
@@ -138,14 +138,14 @@ def test_a_checkpoint_of_another_recipe_is_not_used(digits: data.Dataset, tmp_pa
     other = study(learning_rate=0.01)
     renamed = tmp_path / f"{other.jobs()[0].name}.checkpoint.pt"
     assert renamed.exists()  # the job's name does not say the recipe
-    fresh = training.train_job(other, other.jobs()[0], digits)
-    again = training.train_job(other, other.jobs()[0], digits, None, tmp_path)
+    fresh = jobs.train_job(other, other.jobs()[0], digits)
+    again = jobs.train_job(other, other.jobs()[0], digits, None, tmp_path)
     assert outcome(again) == outcome(fresh)
 
 
 def test_a_finished_job_leaves_no_checkpoint(digits: data.Dataset, tmp_path: Path) -> None:
     small = study()
-    training.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    jobs.train_job(small, small.jobs()[0], digits, None, tmp_path)
     assert list(tmp_path.iterdir())
     checkpoints.forget(tmp_path, small.jobs()[0].name)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bnorder import checkpoints, data, probes, probing, records, training
+from bnorder import checkpoints, data, jobs, probes, probing, records, training
 from bnorder.network import Network
 from bnorder.probes import Moments
 from bnorder.records import Probe, Record
@@ -37,7 +37,9 @@ def probed(
     digits: data.Dataset, ordering: str = "conv-bn-act", depth: int = 2, **changes: object
 ) -> Record:
     run = Run(arm(ordering, depth), 0)
-    return probing.train([run], recipe(**changes), digits, CPU, "config")[0]
+    return jobs.train([run], recipe(**changes), digits, CPU, "config", kind=probing.ProbedTrainer)[
+        0
+    ]
 
 
 def one_row(*channels: list[float]) -> torch.Tensor:
@@ -338,7 +340,9 @@ def test_what_does_not_apply_has_no_row(digits: data.Dataset) -> None:
 def test_a_diverged_run_keeps_only_finite_rows(digits: data.Dataset) -> None:
     settings = recipe(learning_rate=99.0, optimiser="sgd", epochs=5)
     where = Arm("digits", "conv-act", "identity", 5, "base")
-    found = probing.train([Run(where, 0)], settings, digits, CPU, "config")[0]
+    found = jobs.train(
+        [Run(where, 0)], settings, digits, CPU, "config", kind=probing.ProbedTrainer
+    )[0]
     assert found.status == "diverged"
     assert all(math.isfinite(p.value) for p in found.probes)
     assert Record.from_line(found.as_line()) == found
@@ -397,10 +401,10 @@ def test_a_killed_job_with_probes_ends_as_if_undisturbed(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        probing.train_job(study, job, digits, progress, tmp_path)
+        jobs.train_job(study, job, digits, progress, tmp_path)
     assert list(tmp_path.iterdir())
-    again = probing.train_job(study, job, digits, None, tmp_path)
-    whole = probing.train_job(study, job, digits)
+    again = jobs.train_job(study, job, digits, None, tmp_path)
+    whole = jobs.train_job(study, job, digits)
     assert [(r.curve, r.probes) for r in again] == [(r.curve, r.probes) for r in whole]
 
 
@@ -413,7 +417,7 @@ def test_probes_change_no_configuration_but_what_counts_as_the_same_code() -> No
 
 def test_without_probes_a_job_is_trained_as_ever(digits: data.Dataset) -> None:
     study = small_study(probes=False)
-    found = probing.train_job(study, study.jobs()[0], digits)
+    found = jobs.train_job(study, study.jobs()[0], digits)
     assert all(r.probes == () and r.code_hash == records.code_hash() for r in found)
     assert all(r.cost.probe_seconds == 0 for r in found)
     assert "bn_input_mean_cv" not in records.runs_table(study, found)
@@ -421,7 +425,7 @@ def test_without_probes_a_job_is_trained_as_ever(digits: data.Dataset) -> None:
 
 def test_tables_hold_the_rows_and_the_measures(digits: data.Dataset, tmp_path: Path) -> None:
     study = small_study()
-    found = probing.train_job(study, study.jobs()[0], digits)
+    found = jobs.train_job(study, study.jobs()[0], digits)
     records.write_records(tmp_path / "records" / f"{study.jobs()[0].name}.jsonl", found)
     assert records.collect(study, tmp_path / "records") == found
     records.write_tables(study, found, tmp_path / "tables")
@@ -445,7 +449,7 @@ def test_tables_hold_the_rows_and_the_measures(digits: data.Dataset, tmp_path: P
 def test_measures_are_means_over_the_bn_layers_at_the_end(digits: data.Dataset) -> None:
     study = small_study()
     run = Run(study.arms()[0], 0)
-    record = probing.train([run], study.recipe, digits, CPU, "c")[0]
+    record = jobs.train([run], study.recipe, digits, CPU, "c", kind=probing.ProbedTrainer)[0]
     rows = (
         Probe(0, 0, "network", "gradient_slope", 0.25),
         Probe(100, 0, "network", "gradient_slope", 0.5),
@@ -464,6 +468,6 @@ def test_a_study_without_probes_leaves_no_table_of_an_older_one(
 ) -> None:
     for wanted in (True, False):
         study = small_study(probes=wanted)
-        found = probing.train_job(study, study.jobs()[0], digits)
+        found = jobs.train_job(study, study.jobs()[0], digits)
         records.write_tables(study, found, tmp_path)
         assert (tmp_path / "probes.parquet").exists() == wanted

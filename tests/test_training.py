@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bnorder import data, training
+from bnorder import data, jobs, training
 from bnorder.errors import UserError
 from bnorder.network import Network
 from bnorder.optimiser import SGD, Adam, make_optimiser
@@ -43,7 +43,7 @@ def trained(seeds: list[int], digits: data.Dataset, ordering: str, steps: int = 
 
 
 def train_one(where: Arm, settings: Recipe, digits: data.Dataset, seed: int = 0) -> Record:
-    return training.train([Run(where, seed)], settings, digits, CPU, "config")[0]
+    return jobs.train([Run(where, seed)], settings, digits, CPU, "config")[0]
 
 
 ORDERINGS = ["bn-act-conv", "act-bn-conv", "conv-bn-act", "conv-act-bn", "conv-act"]
@@ -247,7 +247,7 @@ def test_a_job_trains_every_seed_of_every_arm(digits: data.Dataset) -> None:
         "studies/quick.yaml", {"seeds": 2, "epochs": 1, "train_images": 64, "depths": [1]}
     )
     job = study.jobs()[0]
-    records = training.train_job(study, job, digits)
+    records = jobs.train_job(study, job, digits)
     assert [r.run for r in records] == list(job.runs)
     assert {r.config_hash for r in records} == {study.config_hash(a) for a in job.arms}
 
@@ -255,4 +255,16 @@ def test_a_job_trains_every_seed_of_every_arm(digits: data.Dataset) -> None:
 def test_a_job_refuses_another_data_set(digits: data.Dataset) -> None:
     job = load_study("studies/article.yaml").jobs()[0]
     with pytest.raises(UserError, match="holds digits"):
-        training.train_job(STUDY, job, digits)
+        jobs.train_job(STUDY, job, digits)
+
+
+def test_a_cpu_packs_as_many_seeds_as_the_study_says(digits: data.Dataset) -> None:
+    changes = {"seeds": 3, "depths": [1], "epochs": 1, "train_images": 320, "arms_per_job": 2}
+    alone, packed = (
+        load_study("studies/quick.yaml", changes | {"seeds_together": n}) for n in (1, 2)
+    )
+    ours = jobs.train_job(packed, packed.jobs()[0], digits)
+    assert [record.cost.replicas for record in ours] == [2, 2, 1] * 2
+    for mine, other in zip(ours, jobs.train_job(alone, alone.jobs()[0], digits), strict=True):
+        assert (mine.run, mine.config_hash) == (other.run, other.config_hash)
+        assert mine.curve[-1].test_loss == pytest.approx(other.curve[-1].test_loss, rel=1e-2)

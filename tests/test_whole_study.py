@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bnorder import captured, whole_study
+from bnorder import jobs, whole_study
 from bnorder.errors import UserError
 from bnorder.records import Record, collect
 from bnorder.study import Arm, Study, load_study
@@ -35,7 +35,7 @@ def test_records_stand_where_the_workflow_s_jobs_put_theirs(tmp_path: Path) -> N
     assert {path.stem for path in folder.iterdir()} == {job.name for job in ours.jobs()}
     dataset = whole_study.cached_dataset("digits", tmp_path, ())
     job = ours.jobs()[0]
-    alone = captured.train_job(ours, job, dataset)
+    alone = jobs.train_job(ours, job, dataset)
     found = {record.run.id: record for record in collect(ours, folder)}
     assert numbers(alone) == numbers([found[run.id] for run in job.runs])
     assert not list((tmp_path / ours.name / "checkpoints").iterdir())
@@ -53,7 +53,7 @@ def test_a_killed_study_keeps_the_arms_that_were_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, trained = study(arms_per_job=100), list[str]()
-    plain = captured.training.train
+    plain = jobs.train
 
     def dying(runs, *others):  # type: ignore[no-untyped-def]
         if len({run.rsplit(".", 1)[0] for run in trained}) == 2 and dying.alive:
@@ -63,7 +63,7 @@ def test_a_killed_study_keeps_the_arms_that_were_trained(
         return plain(runs, *others)
 
     dying.alive = True  # type: ignore[attr-defined]
-    monkeypatch.setattr(captured.training, "train", dying)
+    monkeypatch.setattr(jobs, "train", dying)
     with pytest.raises(KeyboardInterrupt):
         whole_study.train_study(ours, tmp_path, silent)
     assert not list((tmp_path / ours.name).glob("records/*")), "a job of all arms is not whole"
