@@ -17,7 +17,7 @@ KEYS := TITLE DATASETS ORDERINGS ACTIVATIONS DEPTHS SEEDS VARIANTS SELECTION REC
   WIDTH KERNEL DOWNSAMPLING DOWNSAMPLE_BLOCKS STEM HEAD \
   FINAL_NORM_ACT CONV_BIAS SCALING INITIALISATION BN_MOMENTUM BN_EPS OPTIMISER LEARNING_RATE \
   MOMENTUM WEIGHT_DECAY SCHEDULE BATCH_SIZE EPOCHS TRAIN_IMAGES VALIDATION_IMAGES PRECISION
-SETTINGS := ALLOW_MISSING GPU FROM
+SETTINGS := ALLOW_MISSING ARCHIVE GPU FROM
 OTHERS := STUDY CORES PROFILE ARGS RESULTS ENVIRONMENT
 
 # Only variables of the command line count: an environment with WIDTH=80 changes no study.
@@ -47,7 +47,7 @@ help: ## list these targets
 setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)
 	@$(call USE,); echo "Python: $$bin"
 
-report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARGS=--dry-run, FROM=published, any key)
+report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARCHIVE=1, ARGS=--dry-run, FROM=published, any key)
 	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
 	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
 

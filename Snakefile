@@ -32,6 +32,7 @@ rule all:
     input:
         rules.report.output.html,
         rules.report.output.pdf,
+        [rules.archive.output.pdf] if ARCHIVE else [],
 
 
 held = []  # locks, until this process ends

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import unescape
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jinja2
 from markupsafe import Markup, escape
 
-from bnorder import ladder, lenses, look, svg, tracing, view
+from bnorder import dictionary, ladder, lenses, look, svg, tracing, view
 from bnorder.drawing import Drawing
 from bnorder.figures import draw_all
 from bnorder.files import write_atomically
@@ -46,22 +46,23 @@ def render(
     out: Path,
     *,
     lang: str = "en",
-    archive: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Read a study's results and write report.html, report.pdf and figures/ into `out`.
 
-    lang: en, or zh for report.zh.html, report.zh.pdf and figures.zh/. archive: write
-    report-archive.pdf too, PDF/A-3 with the study and all tables as CSV attached. Raises Untraced
-    when a number of the page stands in no results file.
+    lang: en, or zh for report.zh.html, report.zh.pdf and figures.zh/. say: told of each step.
+    Raises Untraced when a number of the page stands in no results file.
     """
     from bnorder.pdf import write_pdf
 
     study = load_study(study_file)
     results = load_results(study, study_file, tables, analysis, language(lang))
     drawings = draw_all(results)
+    say(f"{len(drawings)} figures drawn")
     html = document(results, drawings, "html")
     quoted = fixed(results, len(drawings))
     tracing.check(html, tracing.Places(files_of(study_file, tables, analysis)), quoted)
+    say("page written, its numbers traced to their files")
     images = {d.key: svg.for_pdf(d.svg) for d in drawings}
     printed = document(results, drawings, "pdf")
     pdf = write_pdf(printed, images)
@@ -69,11 +70,23 @@ def render(
     files = _write_figures(drawings, out / f"figures{mine}")
     write_atomically(out / f"report{mine}.html", html.encode("utf-8"))
     write_atomically(out / f"report{mine}.pdf", pdf)
-    if archive:
-        attached = _tables_of(study_file, tables, analysis)
-        archived = write_pdf(printed, images, attached)
-        write_atomically(out / f"report-archive{mine}.pdf", archived)
     return Report(out / f"report{mine}.html", out / f"report{mine}.pdf", tuple(files))
+
+
+def render_archive(
+    study_file: Path, tables: Path, analysis: Path, out: Path, *, lang: str = "en"
+) -> Path:
+    """Write report-archive.pdf: PDF/A-3 with the study, its tables (CSV) and verdicts attached."""
+    from bnorder.pdf import write_pdf
+
+    results = load_results(load_study(study_file), study_file, tables, analysis, language(lang))
+    drawings = draw_all(results)
+    images = {d.key: svg.for_pdf(d.svg) for d in drawings}
+    attached = _tables_of(study_file, tables, analysis)
+    pdf = write_pdf(document(results, drawings, "pdf"), images, attached)
+    path = out / f"report-archive{'' if lang == 'en' else f'.{lang}'}.pdf"
+    write_atomically(path, pdf)
+    return path
 
 
 def fixed(results: Results, figures: int = 0) -> tracing.Fixed:
@@ -82,10 +95,11 @@ def fixed(results: Results, figures: int = 0) -> tracing.Fixed:
 
 
 def _tables_of(study_file: Path, tables: Path, analysis: Path) -> dict[str, bytes]:
-    """The study and its tables as text files, by name."""
+    """The study, its tables and what their columns mean, as text files by name."""
     files = [study_file, *sorted(tables.glob("*.csv")), *sorted(analysis.glob("*.csv"))]
     files += sorted(analysis.glob("*.json"))
-    return {file.name: file.read_bytes() for file in files}
+    content = {file.name: file.read_bytes() for file in files}
+    return content | {"data-dictionary.md": dictionary.as_markdown().encode()}
 
 
 def _write_figures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from bnorder.schema import parse_yaml
 from bnorder.study import Study, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
-SETTINGS = ("study", "allow_missing", "gpu", "from")
+SETTINGS = ("study", "allow_missing", "archive", "gpu", "from")
 
 # One library a row, under the names that Linux and macOS give it; WeasyPrint loads the same ones.
 PDF_LIBRARIES = (

@@ -17,23 +17,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
     parser.add_argument("--lang", choices=("en", "zh"), default="en", help="the report's language")
     parser.add_argument(
-        "--archive", action="store_true", help="also report-archive.pdf: PDF/A-3, tables attached"
+        "--archive",
+        action="store_true",
+        help="instead report-archive.pdf: PDF/A-3, tables attached",
     )
     options = parser.parse_args()
 
-    from bnorder.report import render
+    from bnorder.report import render, render_archive
 
+    parts = (options.study, options.tables, options.analysis, options.out)
+    if options.archive:
+        print(render_archive(*parts, lang=options.lang))
+        return
     start = time.perf_counter()
-    report = render(
-        options.study,
-        options.tables,
-        options.analysis,
-        options.out,
-        lang=options.lang,
-        archive=options.archive,
-    )
-    seconds = time.perf_counter() - start
-    print(f"{report.html}\n{report.pdf}\n{len(report.figures)} figure files in {seconds:.1f} s")
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - start:5.1f} s: {line}", flush=True)
+
+    report = render(*parts, lang=options.lang, say=say)
+    say(f"{report.html}, {report.pdf} and {len(report.figures)} figure files")
 
 
 if __name__ == "__main__":

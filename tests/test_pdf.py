@@ -326,19 +326,16 @@ def test_html_and_pdf_are_the_same_bytes_when_built_again_elsewhere(tmp_path: Pa
 
 
 def test_the_archives_edition_is_tagged_and_carries_the_tables(tmp_path: Path) -> None:
-    from bnorder.report import render
+    from bnorder.report import render_archive
 
     study = rendered_study("poor")
     (study / "tables" / "runs.csv").write_text("run\nmade up\n")
-    made = []
-    for name in ("first", "second"):
-        parts = (study / "study.yaml", study / "tables", study / "analysis", tmp_path / name)
-        render(*parts, archive=True)
-        made.append((tmp_path / name / "report-archive.pdf").read_bytes())
-    assert made[0] == made[1]
-    archive = PdfReader(tmp_path / "first" / "report-archive.pdf")
+    parts = (study / "study.yaml", study / "tables", study / "analysis")
+    first, second = (render_archive(*parts, tmp_path / name) for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+    archive = PdfReader(first)
     assert archive.attachments["runs.csv"] == [b"run\nmade up\n"]
-    assert "verdicts.json" in archive.attachments
+    assert {"verdicts.json", "paired.csv", "data-dictionary.md"} <= set(archive.attachments)
     root = archive.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"] and "/StructTreeRoot" in root
     assert [f.get_object()["/AFRelationship"] for f in root["/AF"]] == ["/Data"] * len(root["/AF"])

@@ -26,6 +26,7 @@ or_exit(lambda: check_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
 # Jobs that share a GPU cannot be counted in whole GPUs: each waits for its place by itself.
 ALONE = STUDY.jobs_per_gpu == 1
+ARCHIVE = or_exit(lambda: setting(config, "archive"))
 GPUS_PER_JOB = or_exit(lambda: setting(config, "gpu", int(ALONE and bool(cuda_devices()))))
 
 SET_OVERRIDES = set_options(OVERRIDES)

@@ -42,3 +42,37 @@ rule report:
     shell:
         "python scripts/render.py --study {input.study:q} --tables {params.tables:q} "
         "--analysis {params.analysis:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+# The same PDF for an archive (PDF/A-3), with the study and all tables attached: make ARCHIVE=1.
+rule archive:
+    input:
+        study=rules.study.output.study,
+        runs=rules.collect.output.runs,
+        curves=rules.collect.output.curves,
+        missing=rules.collect.output.missing,
+        shown=rules.collect.output.shown,
+        verdicts=rules.analyse.output.verdicts,
+        facts=rules.analyse.output.facts,
+        mixed_model=rules.analyse.output.mixed_model,
+        analysis=rules.analyse.output.tables,
+        templates=TEMPLATES,
+    output:
+        pdf=f"{RESULTS}/report/report-archive.pdf",
+    log:
+        f"{RESULTS}/logs/archive.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/archive.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        code=LIBRARY,
+        folder=lambda wildcards, output: str(Path(output.pdf).parent),
+        tables=lambda wildcards, input: str(Path(input.runs).parent),
+        analysis=lambda wildcards, input: str(Path(input.verdicts).parent),
+    shell:
+        "python scripts/render.py --archive --study {input.study:q} --tables {params.tables:q} "
+        "--analysis {params.analysis:q} --out {params.folder:q} > {log:q} 2>&1"

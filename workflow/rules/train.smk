@@ -64,7 +64,7 @@ rule collect:
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.runs).parent),
-        records=str(PUBLISHED or Path(RESULTS, "records")),
+        records=lambda wildcards: str(PUBLISHED or Path(RESULTS, "records")),
         allow_missing=["--allow-missing"] if ALLOW_MISSING or PUBLISHED else [],
     shell:
         "python scripts/collect.py --study {input.study:q} --records {params.records:q} "
