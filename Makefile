@@ -65,7 +65,8 @@ calibrate: ## show on simulated studies that the method is sound (minutes; repor
 
 bench: ## measure what training and the workflow cost (half an hour; benchmarks/results/)
 	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \
-	python benchmarks/training.py; python benchmarks/scale.py
+	python benchmarks/training.py; python benchmarks/candidates.py; \
+	python benchmarks/study.py --run quick; python benchmarks/scale.py
 
 test: tests/browser/node_modules ## run all tests
 	@$(call USE,dev); python -m pytest $(ARGS)

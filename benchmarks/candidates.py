@@ -1,8 +1,8 @@
 """What else could make a training step faster on a CPU, each tried beside the step that is used.
 
-Each candidate is the step of `Trainer` with one thing changed, in a process of its own; it takes
-turns with the unchanged step, so that a noisy machine is as noisy for both. Reported: the median
-over rounds of the candidate's rate to the used step's, with quartiles. Above 1 it would pay.
+Each candidate is the step of `Trainer` for one seed with one thing changed, in a process of its
+own; it takes turns with the unchanged step, so that a noisy machine is as noisy for both. Reported:
+the median over rounds of the candidate's rate to the used step's, with quartiles. Above 1 it pays.
 """
 
 import argparse
@@ -69,8 +69,9 @@ def measure(name: str, number: int, data: Path, rounds: int) -> dict[str, object
     finally:
         used.communicate()
     candidate.communicate()
-    low, middle, high = statistics.quantiles([a / b for a, b in turns], n=4)
-    rate = statistics.median(STEPS * BATCH / b for _, b in turns)
+    seeds = int(name[0]) if name.endswith("seeds together") else 1
+    low, middle, high = statistics.quantiles([seeds * a / b for a, b in turns], n=4)
+    rate = statistics.median(seeds * STEPS * BATCH / b for _, b in turns)
     return {
         "ratio": round(middle, 3),
         "ratio_q1": round(low, 3),
@@ -207,20 +208,20 @@ def compiled(arm: Any, recipe: Any, dataset: Any) -> Step:
 
 
 def two_threads(arm: Any, recipe: Any, dataset: Any) -> Step:
-    """Two threads in one process: it has to be 2 times as fast to equal two processes."""
+    """Two threads in one process: above 2 it would beat two processes."""
     import torch
 
     torch.set_num_threads(2)
     return used(arm, recipe, dataset)
 
 
-def two_seeds_packed(arm: Any, recipe: Any, dataset: Any) -> Step:
-    """Two seeds as one grouped network, as on a GPU: it has to be 0.5 times as fast to be equal."""
+def packed(arm: Any, recipe: Any, dataset: Any, seeds: int) -> Step:
+    """Seeds as one grouped network, as on a GPU; images of all of them count."""
     import torch
 
     from bnorder.training import Tally, Trainer
 
-    trainer = Trainer(arm, recipe, dataset, [0, 1], torch.device("cpu"))
+    trainer = Trainer(arm, recipe, dataset, range(seeds), torch.device("cpu"))
     order, tally = trainer._next_order(), Tally()
     return lambda: trainer._train_step(order[len(tally.losses) % len(order)], 0, tally)
 
@@ -235,7 +236,8 @@ CANDIDATES: dict[str, Callable[[Any, Any, Any], Step]] = {
     "pooling by slices": pooling_by_slices,
     "torch.compile": compiled,
     "two threads in one process": two_threads,
-    "two seeds packed": two_seeds_packed,
+    "2 seeds together": lambda *a: packed(*a, seeds=2),
+    "5 seeds together": lambda *a: packed(*a, seeds=5),
 }
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 tutorial_0, tutorial_1: what a user would write - torchvision's data set, transforms, a DataLoader
 with 0 or 1 workers, an eager model in the default layout, torch.optim.Adam, `loss.item()` at each
 step - in an environment as it comes.
-ours: one step of `Trainer` - batch, forward, backward, optimiser - in the environment of a
-training job.
-floor: forward and backward of the same network on a fixed batch, and nothing else.
+ours: one step of `Trainer` - batch, forward, backward, optimiser - with as many seeds together as
+the study says, in the environment of a training job.
+floor: forward and backward of the same packed network on a fixed batch, and nothing else.
 
 Each contestant is a process of its own with one thread. Within a round they take turns, so that a
 noisy machine is as noisy for each; reported are the median of the rounds' ratios and their
@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 BATCH = 128
-STEPS = 5  # of each contestant in a round
+STEPS = 4  # of each contestant in a round
 CONTESTANTS = ("ours", "floor", "tutorial_0", "tutorial_1")
 JOB_ENVIRONMENT = {  # as workflow/rules/train.smk sets it
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -55,6 +55,13 @@ def arms() -> list[Any]:
     from bnorder.study import load_study
 
     return load_study("studies/article.yaml", {"activations": ["relu", "elu"]}).arms()
+
+
+def replicas(name: str) -> int:
+    """Seeds that a contestant trains at once."""
+    from bnorder.study import load_study
+
+    return 1 if name.startswith("tutorial") else load_study("studies/article.yaml").seeds_together
 
 
 def measure_all(out: Path, data: Path, rounds: int) -> None:
@@ -86,7 +93,7 @@ def measure(number: int, data: Path, rounds: int) -> dict[str, float]:
     rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for _ in range(rounds):
         for name, worker in workers.items():
-            rates[name].append(STEPS * BATCH / turn(worker))
+            rates[name].append(STEPS * BATCH * replicas(name) / turn(worker))
     for worker in workers.values():
         worker.communicate()
     row = {name: float(round(statistics.median(values))) for name, values in rates.items()}
@@ -146,7 +153,8 @@ def our_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
 
     from bnorder.training import Tally, Trainer
 
-    trainer = Trainer(arm, recipe, dataset, [0], torch.device("cpu"))
+    seeds = range(replicas("ours"))
+    trainer = Trainer(arm, recipe, dataset, seeds, torch.device("cpu"))
     order, steps, tally = trainer._next_order(), itertools.count(), Tally()
 
     def step() -> None:
@@ -161,7 +169,8 @@ def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
 
     from bnorder.training import Trainer, cross_entropy
 
-    trainer = Trainer(arm, recipe, dataset, [0], torch.device("cpu"))
+    seeds = range(replicas("floor"))
+    trainer = Trainer(arm, recipe, dataset, seeds, torch.device("cpu"))
     images, labels = trainer.images.batch(trainer._next_order()[0])
 
     def step() -> None:

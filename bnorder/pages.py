@@ -1,6 +1,7 @@
 """The pages of the documentation that are made and not written: from published results and schema.
 
-README.md has blocks between markers; study.md, compare.md and checklist.md in docs/ are whole.
+README.md has blocks between markers; speed.md, study.md, compare.md and checklist.md in docs/ are
+whole.
 """
 
 import json
@@ -17,6 +18,7 @@ from bnorder.language import language
 from bnorder.look import dataset_words
 from bnorder.published import PUBLISHED, published_studies, read_manifest
 from bnorder.sentences import number
+from bnorder.speed import speed_page
 from bnorder.study import study_schema
 
 MAIN = "article"  # the study that answers, once it is published
@@ -85,6 +87,7 @@ def pages(root: Path) -> dict[Path, str]:
     made = {readme: readme.read_text(encoding="utf-8")}
     for name, text in (("answer", answer(published)), ("cost", costs(published))):
         made[readme] = replace_block(made[readme], name, text)
+    made[root / "docs" / "speed.md"] = speed_page(root)
     made[root / "docs" / "study.md"] = study_keys()
     made[root / "docs" / "compare.md"] = compare(root, published)
     made[root / "docs" / "checklist.md"] = checklist(root, published)

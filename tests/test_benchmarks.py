@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 from bnorder import data
+from bnorder.speed import speed_page
+
+OTHERS = ("floor", "tutorial_0", "tutorial_1")
 
 
 def test_the_gpu_measurements_are_rehearsed_on_the_cpu(tmp_path: Path) -> None:
@@ -22,3 +25,47 @@ def test_the_gpu_measurements_are_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     assert all(float(row["relative_error"]) < 1e-4 for row in rows["replicas"])
     assert float(rows["training"][0]["captured_per_tutorial"]) > 0
     assert int(rows["article"][0]["runs"]) == 2
+
+
+MACHINE = {"device": "A CPU", "torch": "2.0", "python": "3", "system": "Linux", "threads": "1"}
+
+
+def write(path: Path, *rows: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
+    tmp_path: Path,
+) -> None:
+    empty = speed_page(tmp_path)
+    assert empty.count("*Not measured.*") == 4
+    assert "It has not been run on a GPU yet" in empty
+    folder = tmp_path / "benchmarks" / "results"
+    ratios = {f"ours_per_{o}{q}": 2.5 for o in OTHERS for q in ("", "_q1", "_q3")}
+    arm = {"ordering": "conv-bn-act", "activation": "relu", "depth": 2}
+    write(folder / "training.csv", arm | {"ours": 6400.0} | ratios | MACHINE)
+    failed = {"candidate": "torch.compile", "ratio": "", "ratio_q1": "", "ratio_q3": ""}
+    write(folder / "candidates.csv", failed | arm | MACHINE)
+    part = {"study": "quick", "runs": 200, "jobs": 2, "wall_seconds": 71.2, "part": "evaluation"}
+    write(folder / "study.csv", part | {"seconds": 3.14, "share": 0.25} | MACHINE)
+    sizes = {"html_bytes": 700_000, "pdf_bytes": 300_000}
+    scale = [{"runs": n, "stage": "collect", "seconds": n / 10, "peak_mb": 99} for n in (300, 9000)]
+    write(folder / "scale.csv", *(row | sizes for row in scale))
+    write(folder / "gpu" / "article.csv", {"runs": 300, "wall_seconds": 58} | MACHINE)
+    page = speed_page(tmp_path)
+    assert "Not measured" not in page and "has not been run" not in page
+    for line in (
+        "| conv-bn-act | relu | 2 | 6,400 | 2.50 (2.50–2.50) | 2.50 (2.50–2.50) |",
+        "2.50 times the floor (2.50 to 2.50)",
+        "| torch.compile | did not run |",
+        "**quick**: 200 runs in 2 jobs; 71 s from `make report` to the end; A CPU, torch 2.0.",
+        "| evaluation | 3.1 | 25.0 % |",
+        "| collect | 30.0 s, 99 MB | 900.0 s, 99 MB |",
+        "| HTML | 0.70 MB | 0.70 MB |",
+        "| 300 | 58 |",
+    ):
+        assert line in page, line

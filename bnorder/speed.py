@@ -1,0 +1,162 @@
+"""The page on speed, from the tables that `make bench` leaves in benchmarks/results/."""
+
+import csv
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+RESULTS = Path("benchmarks", "results")
+Row = Mapping[str, str]
+
+HEAD = """\
+# What the study costs
+
+`make bench` measures it and writes the tables of [benchmarks/results](../benchmarks/results); this
+page is made from them by `make pages`. Nothing is timed in the tests. Ratios are medians of
+rounds in which the contestants took turns, with quartiles: a noisy machine is as noisy for both.
+"""
+TRAINING = """
+## A training step
+
+*Ours* is a step of the training loop as jobs run it: taking the batch, forward, backward,
+optimiser. The *floor* is forward and backward of the same network on a batch that never changes.
+The *tutorial* is what one would write first: torchvision's data set with transforms, a `DataLoader`
+(with no worker, or with one of its own core), an eager model, `torch.optim.Adam`, `loss.item()` in
+each step. One thread each ([benchmarks/training.py](../benchmarks/training.py)).
+"""
+CANDIDATES = """
+## What was tried
+
+Each is the step of one seed with one thing changed, beside the unchanged one; above 1 it is faster
+([benchmarks/candidates.py](../benchmarks/candidates.py)). Two threads in one process have to
+reach 2, for two processes do.
+"""
+STUDY = """
+## A whole study
+
+Wall seconds of all processes of a study, and what they went into
+([benchmarks/study.py](../benchmarks/study.py)).
+"""
+SCALE = """
+## As the grid grows
+
+Made-up records through the real programs ([benchmarks/scale.py](../benchmarks/scale.py)): wall
+seconds, and the process's peak memory in MB.
+"""
+GPU = """
+## On a GPU
+
+[benchmarks/gpu.py](../benchmarks/gpu.py) checks and times everything in one call.
+"""
+NO_GPU = """\
+**It has not been run on a GPU yet**: its code runs on the CPU under test (`--rehearse`), where
+captured and plain training give the same records bit for bit.
+"""
+
+
+def speed_page(root: Path) -> str:
+    """The page's text; a table that was not measured is said to be missing."""
+    tables = {path.stem: _rows(path) for path in sorted((root / RESULTS).glob("*.csv"))}
+    parts = [HEAD]
+    for name, words, table in (
+        ("training", TRAINING, _training),
+        ("candidates", CANDIDATES, _candidates),
+        ("study", STUDY, _study),
+        ("scale", SCALE, _scale),
+    ):
+        rows = tables.get(name, [])
+        parts += [words, *(table(rows) if rows else ["", "*Not measured.*", ""])]
+    gpu = {path.stem: _rows(path) for path in sorted((root / RESULTS / "gpu").glob("*.csv"))}
+    parts += [GPU, *(_gpu(gpu) if gpu else [NO_GPU])]
+    return "\n".join(part.strip("\n") if part else "" for part in parts).strip() + "\n"
+
+
+def _rows(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *map(" | ".join, rows)]
+    return ["", *(f"| {line} |" for line in lines), ""]
+
+
+def _machine(row: Row) -> str:
+    return f"{row['device']}, torch {row['torch']}."
+
+
+def _ratio(row: Row, name: str) -> str:
+    middle, low, high = (float(row[name + end]) for end in ("", "_q1", "_q3"))
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _training(rows: Sequence[Row]) -> list[str]:
+    others = {"floor": "floor", "tutorial_0": "tutorial", "tutorial_1": "tutorial, 1 worker"}
+    heads = ["order", "activation", "depth", "ours, images/s"]
+    heads += [f"ours per {words}" for words in others.values()]
+    body = [
+        [r["ordering"], r["activation"], r["depth"], f"{float(r['ours']):,.0f}"]
+        + [_ratio(r, f"ours_per_{other}") for other in others]
+        for r in rows
+    ]
+    medians = {o: [float(r[f"ours_per_{o}"]) for r in rows] for o in others}
+    said = ", ".join(
+        f"{statistics.median(v):.2f} times the {others[o]} ({min(v):.2f} to {max(v):.2f})"
+        for o, v in medians.items()
+    )
+    return ["", f"{_machine(rows[0])} Over all arms: {said}.", *_table(heads, body)]
+
+
+def _candidates(rows: Sequence[Row]) -> list[str]:
+    arms = list(dict.fromkeys((r["ordering"], r["depth"]) for r in rows))
+    found = {(r["candidate"], r["ordering"], r["depth"]): r for r in rows}
+    body = []
+    for name in dict.fromkeys(r["candidate"] for r in rows):
+        cells = [found.get((name, *arm)) for arm in arms]
+        said = [_ratio(c, "ratio") if c and c["ratio"] else "did not run" for c in cells]
+        body.append([name, *said])
+    heads = ["candidate", *(f"{ordering}, depth {depth}" for ordering, depth in arms)]
+    return ["", _machine(rows[0]), *_table(heads, body)]
+
+
+def _study(rows: Sequence[Row]) -> list[str]:
+    lines: list[str] = []
+    for name in dict.fromkeys(r["study"] for r in rows):
+        parts = [r for r in rows if r["study"] == name]
+        first = parts[0]
+        wall = f"{float(first['wall_seconds']):.0f} s from `make report` to the end; "
+        said = f"**{name}**: {first['runs']} runs in {first['jobs']} jobs; "
+        said += (wall if first["wall_seconds"] else "") + _machine(first)
+        body = [
+            [r["part"], f"{float(r['seconds']):.1f}", f"{100 * float(r['share']):.1f} %"]
+            for r in parts
+        ]
+        lines += ["", said, *_table(["part", "seconds", "share"], body)]
+    return lines
+
+
+def _scale(rows: Sequence[Row]) -> list[str]:
+    sizes = list(dict.fromkeys(r["runs"] for r in rows))
+    found = {(r["stage"], r["runs"]): r for r in rows}
+    body = [
+        [stage]
+        + [
+            f"{float(r['seconds']):.1f} s, {float(r['peak_mb']):,.0f} MB" if r else "not measured"
+            for r in (found.get((stage, size)) for size in sizes)
+        ]
+        for stage in dict.fromkeys(r["stage"] for r in rows)
+    ]
+    by_size = {r["runs"]: r for r in rows}
+    for kind in ("html", "pdf"):
+        megabytes = [float(by_size[size][f"{kind}_bytes"]) / 1e6 for size in sizes]
+        body.append([kind.upper(), *(f"{value:.2f} MB" for value in megabytes)])
+    return _table(["", *(f"{int(size):,} runs" for size in sizes)], body)
+
+
+def _gpu(tables: Mapping[str, Sequence[Row]]) -> list[str]:
+    lines = ["", _machine(next(iter(tables.values()))[0]), ""]
+    hidden = {"python", "torch", "system", "device", "threads"}
+    for name, rows in tables.items():
+        heads = [head for head in rows[0] if head not in hidden]
+        lines += [f"**{name}**", *_table(heads, [[r[h] for h in heads] for r in rows])]
+    return lines
