@@ -60,6 +60,12 @@ restore: ## take over a study's published records, so that only what is missing 
 pages: ## write the pages that are made: README's blocks, docs/study.md, compare.md, checklist.md
 	@$(call USE,); python scripts/pages.py
 
+archive: ## pack the project and its published results for a deposit (results/bnorder-VERSION.tar.gz)
+	@$(call USE,); python scripts/archive.py
+
+crate: ## describe a published study as a Workflow Run RO-Crate (STUDY=article; results/<study>.crate.zip)
+	@$(call USE,); python scripts/crate.py $(CONFIG)
+
 calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
 	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
 

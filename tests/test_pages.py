@@ -1,13 +1,11 @@
 """The documentation: up to date with what it is made from, and true when followed."""
 
-import json
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY, copy_project
 from made_up_records import made_up_records
+from verdict_numbers import assert_same_verdicts
 
 from bnorder import __version__, published
 from bnorder.analysis import analyse, load_inputs
@@ -66,30 +65,8 @@ def test_published_verdicts_are_what_this_code_makes_of_the_published_records(
     write_tables(study, published.published_records(study, folder), tmp_path)
     inputs = load_inputs(tmp_path / "runs.parquet", study=folder / "study.yaml")
     analyse(inputs, tmp_path, explore=False)
-    there, here = (
-        numbers(json.loads((path / "verdicts.json").read_text("utf-8"))["verdicts"])
-        for path in (folder, tmp_path)
-    )
     due = f"make publish STUDY={folder.name} FROM=published, then make pages"
-    assert list(here) == list(there), due
-    for key, value in here.items():
-        if isinstance(value, float):
-            assert value == pytest.approx(there[key], rel=1e-6, abs=1e-9), f"{key}: {due}"
-        else:
-            assert value == there[key], f"{key}: {due}"
-
-
-def numbers(value: Any, where: str = "") -> dict[str, Any]:
-    """Every number and verdict of a piece of JSON by its place; sentences may be reworded."""
-    if isinstance(value, dict):
-        found = [numbers(v, f"{where}/{k}") for k, v in value.items()]
-    elif isinstance(value, list):
-        found = [numbers(v, f"{where}/{i}") for i, v in enumerate(value)]
-    elif isinstance(value, str):
-        return {where: value} if where.endswith(("/id", "/verdict")) else {}
-    else:
-        return {where: float(value) if isinstance(value, (int, float)) else value}
-    return {key: v for part in found for key, v in part.items()}
+    assert_same_verdicts(tmp_path / "verdicts.json", folder / "verdicts.json", due)
 
 
 # What it says is there, is there

@@ -1,0 +1,28 @@
+"""Describe a published study as a Workflow Run RO-Crate: results/<study>.crate.zip."""
+
+import _bootstrap  # noqa: F401
+import argparse
+from pathlib import Path
+
+from bnorder.errors import exit_cleanly
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", nargs="*", metavar="KEY=VALUE", help="study=NAME")
+    parser.add_argument("--out", type=Path, help="the file to write")
+    arguments = parser.parse_args()
+
+    from bnorder.crate import write_crate
+    from bnorder.published import published_folder, verify
+
+    pairs = dict(word.partition("=")[::2] for word in arguments.config)
+    root = Path(__file__).resolve().parents[1]
+    folder = published_folder("published", pairs.get("study", "quick"))
+    verify(folder)
+    out = arguments.out or Path("results", f"{folder.name}.crate.zip")
+    write_crate(root, root / folder, out)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+exit_cleanly(main)

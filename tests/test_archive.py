@@ -1,0 +1,101 @@
+"""Deposits: an archive that gives the report elsewhere, and a crate that describes a run."""
+
+import json
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, copy_project
+from verdict_numbers import assert_same_verdicts
+
+from bnorder import __version__
+from bnorder.archive import write_archive
+from bnorder.crate import write_crate
+from bnorder.errors import UserError
+from bnorder.published import sha256
+
+QUICK = REPOSITORY / "report/published/quick"
+
+
+def test_unpacked_elsewhere_the_archive_gives_the_published_verdicts(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for name in ("one.tar.gz", "two.tar.gz"):
+        write_archive(REPOSITORY, tmp_path / name)
+    assert sha256(tmp_path / "one.tar.gz") == sha256(tmp_path / "two.tar.gz")
+    with tarfile.open(tmp_path / "one.tar.gz") as archive:
+        archive.extractall(tmp_path / "else where", filter="data")
+    project = tmp_path / "else where" / f"bnorder-{__version__}"
+    done = subprocess.run(
+        ["make", "report", "STUDY=quick", "FROM=published", "CORES=2"],
+        cwd=project,
+        env=environment | {"BNORDER_DATA": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    results = project / "results/quick+published"
+    assert_same_verdicts(
+        results / "analysis/verdicts.json",
+        QUICK / "verdicts.json",
+        "make publish STUDY=quick FROM=published, then make pages",
+    )
+    assert (results / "report/report.pdf").stat().st_size > 10_000
+    assert not (project / "results/data").exists()
+
+
+def test_a_project_without_published_results_is_not_archived(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("nothing else")
+    with pytest.raises(UserError, match="no results to archive"):
+        write_archive(tmp_path, tmp_path / "archive.tar.gz")
+    assert not (tmp_path / "archive.tar.gz").exists()
+
+
+def test_an_archive_made_outside_git_leaves_results_out(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    (project / "results/quick").mkdir(parents=True)
+    (project / "results/quick/study.yaml").write_text("mine")
+    write_archive(project, tmp_path / "archive.tar.gz")
+    with tarfile.open(tmp_path / "archive.tar.gz") as archive:
+        names = archive.getnames()
+    assert f"bnorder-{__version__}/Snakefile" in names
+    assert not [name for name in names if "/results/" in name]
+
+
+def test_the_crate_describes_a_run_and_names_only_what_it_holds(tmp_path: Path) -> None:
+    write_crate(REPOSITORY, QUICK, tmp_path / "crate.zip")
+    with zipfile.ZipFile(tmp_path / "crate.zip") as crate:
+        entities = json.loads(crate.read("ro-crate-metadata.json"))["@graph"]
+        held = set(crate.namelist())
+        sums = {e["@id"]: e["sha256"] for e in entities if "sha256" in e}
+        crate.extractall(tmp_path / "crate")
+    known = {e["@id"]: e for e in entities}
+    assert len(known) == len(entities)
+    for entity in entities:
+        if "File" in entity["@type"]:
+            assert entity["@id"] in held
+        for name in references(entity):
+            assert name in known or name.startswith("https://"), name
+    assert sums
+    for name, digest in sums.items():
+        assert sha256(tmp_path / "crate" / name) == digest
+    action = known[known["./"]["mentions"]["@id"]]
+    assert action["@type"] == "CreateAction"
+    assert action["instrument"] == known["./"]["mainEntity"] == {"@id": "Snakefile"}
+    assert {"@id": "report/published/quick/study.yaml"} in action["object"]
+    assert {"@id": "report/published/quick/verdicts.json"} in action["result"]
+
+
+def references(value: object) -> list[str]:
+    """Every @id that an entity points to."""
+    if isinstance(value, list):
+        return [name for item in value for name in references(item)]
+    if isinstance(value, dict):
+        if set(value) == {"@id"}:
+            return [value["@id"]]
+        return [name for item in value.values() for name in references(item)]
+    return []
