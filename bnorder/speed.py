@@ -11,7 +11,7 @@ Row = Mapping[str, str]
 HEAD = """\
 # What the study costs
 
-`make bench` measures it and writes the tables of [benchmarks/results](../benchmarks/results); this
+`make bench` measures it and writes the tables of `benchmarks/results/`; this
 page is made from them by `make pages`. Nothing is timed in the tests. Ratios are medians of
 rounds in which the contestants took turns, with quartiles: a noisy machine is as noisy for both.
 """
