@@ -18,7 +18,7 @@ settings.register_profile("bnorder", deadline=None)
 settings.load_profile("bnorder")
 
 # Skips that even a complete machine may have; every other one means a missing tool.
-EXCUSED = ("BNORDER_DATA", "CUDA", "may not mount")
+EXCUSED = ("BNORDER_DATA", "CUDA", "Kubernetes", "may not mount")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,8 +1,8 @@
 """A study on the real workflow for the tests of faults: it starts, is killed, and is looked at."""
 
-import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -14,6 +14,7 @@ from fault_ledger import Work, forget_runs, keep_journal, work
 from undisturbed import tables_left_in_peace, timeless, write_study
 
 from bnorder.records import Record
+from bnorder.study import load_study
 
 SECONDS = 300  # at most, for a command on a busy machine
 # Two jobs of four arms and one seed: some seconds of training each, with several checkpoints.
@@ -24,19 +25,23 @@ JOBS = {"seeds": 2, "seeds_per_job": 1, "arms_per_job": 4, "recipe": RECIPE}
 class Study:
     """One study in the copy of the project, and the commands that make it."""
 
-    def __init__(self, project: Path, environment: dict[str, str], name: str) -> None:
+    def __init__(
+        self, project: Path, environment: dict[str, str], name: str, **changes: object
+    ) -> None:
         self.project, self.environment, self.name = project, environment, name
         self.results = project / "results" / name
         self.log = project / f"{name}.log"
         self.journal = project / "journal.jsonl"
-        write_study(project, name, **JOBS)
+        self.file = project / "studies" / f"{name}.yaml"
+        self.under: list[str] = []  # a command that the command is run by
+        write_study(project, name, **JOBS | changes)
 
     def start(self) -> subprocess.Popen[bytes]:
         """`make report` as a terminal starts it, in its own process group; to the tables only."""
         target = f"ARGS=results/{self.name}/tables/runs.parquet"
         with self.log.open("wb") as out:
             return subprocess.Popen(
-                ["make", "report", f"STUDY={self.name}", "CORES=2", target],
+                [*self.under, "make", "report", f"STUDY={self.name}", "CORES=2", target],
                 cwd=self.project,
                 env=self.environment,
                 stdout=out,
@@ -72,10 +77,16 @@ class Study:
 
     def take_away(self, path: Path) -> None:
         """Let a job's runs be trained again, from nothing."""
-        runs = [json.loads(line)["id"] for line in path.read_text().splitlines()]
-        forget_runs(self.journal, self.name, runs)
+        self.forget(path.stem)
         path.unlink()
         (self.results / "checkpoints" / f"{path.stem}.finished.jsonl").unlink(missing_ok=True)
+        for table in self.results.glob("tables/*"):  # Snakemake asks for no input of a finished one
+            table.unlink()
+
+    def forget(self, job: str) -> None:
+        """Note that a job's runs have to be trained from nothing."""
+        runs = [run.id for run in load_study(self.file).job(job).runs]
+        forget_runs(self.journal, self.name, runs)
 
     def errors(self) -> list[str]:
         return [line for line in self.text().splitlines() if line.startswith("error: ")]
@@ -142,7 +153,7 @@ def in_peace(faulty_project: Path, environment: dict[str, str]) -> dict[str, byt
 def study(
     faulty_project: Path, environment: dict[str, str], request: pytest.FixtureRequest
 ) -> Iterator[Study]:
-    name = request.node.name.removeprefix("test_")[:30]
+    name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_"))[:30].strip("_")
     made = Study(faulty_project, environment, name)
     yield made
     kill(made.processes(""))

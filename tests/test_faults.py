@@ -53,6 +53,7 @@ def test_killed_again_and_again_ends_as_if_left_in_peace(
         process.wait(timeout=SECONDS)
         study.assert_records_are_whole()
         lost[victim] += study.work().repeated - before
+        print(victim, alive, lost, study.work().epochs, flush=True)
     assert sum(alive.values()) > len(victims) / 2, "too few of them were still alive"
     before = study.work().repeated
     assert study.finish() == in_peace

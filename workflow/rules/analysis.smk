@@ -6,7 +6,7 @@ rule analyse:
         curves=rules.collect.output.curves,
         selection=rules.collect.output.selection,
         probes=rules.collect.output.probes,
-        claims=STUDY.claims,
+        claims=sources(STUDY.claims),
     output:
         verdicts=f"{RESULTS}/analysis/verdicts.json",
         facts=f"{RESULTS}/analysis/facts.json",
@@ -23,6 +23,7 @@ rule analyse:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         code=LIBRARY,
+        claims=source_digest([STUDY.claims]),
         folder=lambda wildcards, output: str(Path(output.verdicts).parent),
         more=lambda wildcards, input: [
             f"--{name}={file}"
@@ -31,5 +32,5 @@ rule analyse:
         ],
     shell:
         "python scripts/analyse.py --study {input.study:q} --runs {input.runs:q} "
-        "--curves {input.curves:q} {params.more:q} --claims {input.claims:q} --out {params.folder:q} "
+        "--curves {input.curves:q} {params.more:q} --claims {STUDY.claims:q} --out {params.folder:q} "
         "> {log:q} 2>&1"

@@ -84,6 +84,24 @@ def slug_of(job):
     return dataset_slug(JOBS[job].dataset)
 
 
+def stored_elsewhere():
+    """Do inputs and outputs travel through a bucket, as on Kubernetes?"""
+    return workflow.storage_settings.default_storage_provider is not None
+
+
+def sources(files):
+    """Files of the repository as a rule's input; none where each pod has the repository anyway.
+
+    Snakemake would look for them in the bucket; marked as local, they would keep the job from it.
+    """
+    return [] if stored_elsewhere() else files
+
+
+def source_digest(files):
+    """What re-runs a rule whose `sources` are no input of it."""
+    return source_hash([Path(file) for file in files]) if stored_elsewhere() else ""
+
+
 def recorded(records):
     """The published records, those that there are (`allow_missing=1` makes do with them), or all."""
     if PUBLISHED:

@@ -6,7 +6,7 @@ localrules:
 
 rule study:
     input:
-        study=str(STUDY_FILE),
+        study=sources(str(STUDY_FILE)),
     output:
         study=f"{RESULTS}/study.yaml",
     log:
@@ -22,7 +22,7 @@ rule study:
         effective=STUDY.as_yaml(),
         overrides=SET_OVERRIDES,
     shell:
-        "python scripts/study.py --study {input.study:q} {params.overrides:q} "
+        "python scripts/study.py --study {STUDY_FILE:q} {params.overrides:q} "
         "--out {output.study:q} > {log:q} 2>&1"
 
 

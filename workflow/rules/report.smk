@@ -9,7 +9,7 @@ rule report:
         facts=rules.analyse.output.facts,
         mixed_model=rules.analyse.output.mixed_model,
         analysis=rules.analyse.output.tables,
-        templates=TEMPLATES,
+        templates=sources(TEMPLATES),
     output:
         html=report(
             REPORTS[0], caption="../report/report.rst", category="Report", labels={"As": "HTML"}
@@ -17,13 +17,18 @@ rule report:
         pdf=report(
             REPORTS[1], caption="../report/report.rst", category="Report", labels={"As": "PDF"}
         ),
-        # Which figures there are depends on the results.
-        figures=report(
-            directory(f"{RESULTS}/report/figures"),
-            patterns=["{figure}.svg"],
-            caption="../report/figure.rst",
-            category="Figures",
-            labels=figure_labels,
+        # Which figures there are depends on the results. A bucket knows no folders; both reports
+        # hold the figures anyway.
+        figures=(
+            []
+            if stored_elsewhere()
+            else report(
+                directory(f"{RESULTS}/report/figures"),
+                patterns=["{figure}.svg"],
+                caption="../report/figure.rst",
+                category="Figures",
+                labels=figure_labels,
+            )
         ),
     log:
         f"{RESULTS}/logs/report.log",
@@ -36,6 +41,7 @@ rule report:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=LIBRARY,
+        templates=source_digest(TEMPLATES),
         folder=lambda wildcards, output: str(Path(output.html).parent),
         tables=lambda wildcards, input: str(Path(input.runs).parent),
         analysis=lambda wildcards, input: str(Path(input.verdicts).parent),

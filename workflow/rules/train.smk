@@ -6,7 +6,7 @@
 # a new network. The data are `ancient` too, but for the small checksum that speaks for them.
 rule train:
     input:
-        study=ancient(str(STUDY_FILE)),
+        study=sources(ancient(str(STUDY_FILE))),
         data=lambda wildcards: ancient(f"results/data/{slug_of(wildcards.job)}.pt"),
         checksum=lambda wildcards: f"results/data/{slug_of(wildcards.job)}.json",
     output:
@@ -36,7 +36,7 @@ rule train:
     shell:
         "OMP_NUM_THREADS={threads} MALLOC_MMAP_THRESHOLD_=33554432 "
         "MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456 "
-        "python scripts/train.py --study {input.study:q} {params.overrides:q} "
+        "python scripts/train.py --study {STUDY_FILE:q} {params.overrides:q} "
         "--job {wildcards.job:q} --data {input.data:q} --out {output.records:q} > {log:q} 2>&1"
 
 
@@ -64,7 +64,7 @@ rule collect:
     params:
         code=LIBRARY,
         folder=lambda wildcards, output: str(Path(output.runs).parent),
-        records=lambda wildcards: str(PUBLISHED or Path(RESULTS, "records")),
+        records=lambda wildcards, output: str(PUBLISHED or Path(output.runs).parents[1] / "records"),
         allow_missing=["--allow-missing"] if ALLOW_MISSING or PUBLISHED else [],
     shell:
         "python scripts/collect.py --study {input.study:q} --records {params.records:q} "
