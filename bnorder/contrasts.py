@@ -24,6 +24,7 @@ from bnorder.study import Arm, Study
 
 MICRO = 1_000_000  # accuracies without counts are compared in millionths of a point
 LARGEST_EXACT = 2**50  # sums beyond this lose digits as doubles; then means are used as they are
+AT_BN = ("bn_input_", "running_loss")  # measures that need BN
 KEYWORDS = {"dataset": ("all", "first", "rest"), "depth": ("all", "least", "greatest")}
 
 
@@ -322,10 +323,27 @@ def _check_complete(
             elif math.isnan(m.values[row, column]):
                 blank.append(f"{arm.id}.s{seed}")
     needed = len(arms) * len(seeds)
+    if blank:
+        _check_applies(arms, measure, table)
     if missing:
         raise NotTested("missing", n=len(missing), needed=needed, runs=missing)
     if blank:
         raise NotTested("blank", n=len(blank), needed=needed, column=measure, runs=blank)
+
+
+def _check_applies(arms: Sequence[Arm], measure: str, table: RunTable) -> None:
+    """Raise NotTested where a probe cannot have been read: no BN there, or too short a run."""
+    name, _, step = measure.partition("@")
+    if name.startswith(AT_BN):
+        without = list(dict.fromkeys(a.ordering for a in arms if "bn" not in a.ordering.split("-")))
+        if without:
+            raise NotTested(f"{measure} is read at BN, and {_list(without)} has none")
+    if step.isdigit() and "steps" in table.runs:
+        shortest = int(table.runs["steps"].min())
+        if int(step) > shortest:
+            raise NotTested(
+                f"{measure} is read after {step} steps, and a run has {shortest}; train for longer"
+            )
 
 
 def _exact(

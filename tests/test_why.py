@@ -14,6 +14,7 @@ from bnorder.calibration import simulated_runs
 from bnorder.claims import Claim, Part, Term, load_claims
 from bnorder.contrasts import Grid, RunTable
 from bnorder.study import load_study
+from bnorder.verdicts import judge
 
 ORDERS = ("bn-act-conv", "conv-bn-act", "act-bn-conv", "conv-act-bn")
 ACT_FIRST = ("act-bn-conv", "conv-act-bn")
@@ -151,6 +152,33 @@ def test_only_the_base_recipe_is_read(tmp_path: Path) -> None:
     other = readings.assign(variant="wide", value=99.0, run=readings["run"] + ".wide")
     found = tables(tmp_path, frame, pd.concat([readings, other]), claim())
     assert found["probe_steps"]["mean"].max() < 2
+
+
+@pytest.mark.parametrize(
+    ("measure", "ordering", "steps", "said"),
+    [
+        ("bn_input_mean_cv", "conv-act", 200, "is read at BN, and conv-act has none"),
+        ("running_loss_pp", "conv-act", 200, "is read at BN, and conv-act has none"),
+        ("gradient_slope@100", "bn-act-conv", 40, "is read after 100 steps, and a run has 40"),
+        ("gradient_slope@100", "bn-act-conv", 200, "have no finite gradient_slope@100"),
+    ],
+)
+def test_a_probe_that_does_not_apply_is_named_in_one_line(
+    measure: str, ordering: str, steps: int, said: str
+) -> None:
+    frame = runs().assign(steps=steps, **{measure: 1.0})
+    frame["ordering"] = frame["ordering"].replace("bn-act-conv", ordering)
+    frame.loc[frame["ordering"] == ordering, measure] = np.nan
+    terms = (
+        Term(Fraction(1), {"ordering": (ordering,)}),
+        Term(Fraction(-1), {"ordering": ("act-bn-conv",)}),
+    )
+    part = Part("", measure, None, None, terms)
+    asked = Claim("A", "f", "me", "So.", "a", "direction", False, (part,))
+    (found,) = judge([asked], RunTable(frame, Grid.of_runs(frame)), resamples=0)
+    assert found.verdict == "not tested"
+    assert said in found.reason
+    assert "\n" not in found.reason
 
 
 def test_without_probes_the_tables_are_empty_but_of_their_kinds() -> None:
