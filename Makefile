@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup report publish restore pages archive crate calibrate bench test check lock dictionary snapshots clean
+.PHONY: help setup report publish confirm restore pages archive crate calibrate bench test check lock dictionary snapshots clean
 
 STUDY ?= quick
 CORES ?= all
@@ -53,6 +53,9 @@ report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFI
 
 publish: ## put a study's records, verdicts and reports into report/published/ (STUDY=article)
 	@$(call USE,); python scripts/publish.py $(CONFIG)
+
+confirm: ## train 20 random published runs again and compare them bit by bit (STUDY=quick; report/confirmation/)
+	@$(call USE,); OMP_NUM_THREADS=1 python scripts/confirm.py $(CONFIG)
 
 restore: ## take over a study's published records, so that only what is missing is trained (STUDY=article)
 	@$(call USE,); python scripts/restore.py $(CONFIG)

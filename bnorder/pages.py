@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from bnorder import confirmation
 from bnorder.errors import UserError
 from bnorder.language import language
 from bnorder.look import dataset_words
@@ -23,7 +24,6 @@ from bnorder.study import study_schema
 
 MAIN = "article"  # the study that answers, once it is published
 MADE = "<!-- Made by `make pages`; change bnorder/pages.py or what it reads, not this. -->\n"
-GPUS = ("NVIDIA", "Instinct", "Radeon")  # in a device's name
 STUDY_WORDS = """\
 A study is one YAML file in `studies/`. A key without a default must be given. On the command line
 keys are in capitals: `make report STUDY=quick SEEDS=3`. [The
@@ -85,7 +85,11 @@ def pages(root: Path) -> dict[Path, str]:
     published = read_published(root)
     readme = root / "README.md"
     made = {readme: readme.read_text(encoding="utf-8")}
-    for name, text in (("answer", answer(published)), ("cost", costs(published))):
+    for name, text in (
+        ("answer", answer(published)),
+        ("cost", costs(published)),
+        ("spread", spread(root)),
+    ):
         made[readme] = replace_block(made[readme], name, text)
     made[root / "docs" / "speed.md"] = speed_page(root)
     made[root / "docs" / "study.md"] = study_keys()
@@ -201,7 +205,9 @@ def _cost_row(p: Published) -> str:
     if cost["measured_runs"]:
         seconds = cost["measured_processor_seconds"] * runs / cost["measured_runs"]
         cells[:3] = [_duration(seconds), _duration(seconds / 2), _duration(seconds / 8)]
-    on_gpu = [m for m in p.manifest["trained_with"] if any(g in m["device"] for g in GPUS)]
+    on_gpu = [
+        m for m in p.manifest["trained_with"] if any(g in m["device"] for g in confirmation.GPUS)
+    ]
     if on_gpu:
         trained = sum(m["runs"] for m in on_gpu)
         cells[3] = _duration(sum(m["run_seconds"] for m in on_gpu) * runs / trained)
@@ -220,6 +226,39 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+CONDITION_WORDS = {
+    "again": "as it was",
+    "other_threads": "with another number of threads",
+    "alone": "one seed alone instead of several as one network",
+    "packed": "several seeds as one network instead of one alone",
+    "other_device": "on another kind of device",
+}
+
+
+def spread(root: Path) -> str:
+    """How far runs that were trained again are off, by what was changed."""
+    lines = [
+        "| study | trained again | runs | identical to the last bit | largest difference | mean |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for path in sorted((root / confirmation.FOLDER).glob("*.csv")):
+        rows = confirmation.read(path)
+        for condition, words in CONDITION_WORDS.items():
+            found = [row for row in rows if row.condition == condition]
+            if found:
+                lines.append(f"| `{path.stem}` | {words} | {_spread_cells(found)} |")
+    if len(lines) == 2:
+        return "No published run has been trained again yet.\n"
+    lines += ["", "Differences are in percentage points of test accuracy after the last epoch."]
+    return "\n".join(lines) + "\n"
+
+
+def _spread_cells(rows: Sequence[confirmation.Comparison]) -> str:
+    off = [100 * abs(row.correct_again - row.correct) / row.n_test for row in rows]
+    same = sum(row.same_curve for row in rows)
+    return f"{len(rows)} | {same} | {max(off):.2f} | {sum(off) / len(off):.3f}"
 
 
 # docs/study.md

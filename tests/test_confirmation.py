@@ -1,0 +1,107 @@
+"""Runs trained again: which are drawn, what is changed, and that a difference is seen."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from made_up_records import made_up_records
+
+from bnorder import confirmation
+from bnorder.errors import UserError
+from bnorder.pages import spread
+from bnorder.records import Record
+from bnorder.study import Study, load_study
+
+TINY = {
+    "name": "tiny",
+    "datasets": ["digits"],
+    "orderings": ["bn-act-conv", "act-bn-conv"],
+    "activations": ["relu"],
+    "depths": [1],
+    "seeds": 3,
+    "seeds_per_job": 2,
+    "recipe": {"epochs": 1, "train_images": 128, "width": 4, "batch_size": 32},
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    path = tmp_path_factory.mktemp("study") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    return load_study(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Study) -> list[Record]:
+    import torch
+
+    from bnorder import data, jobs
+
+    torch.set_num_threads(1)
+    return jobs.train_job(tiny, tiny.jobs()[0], data.prepare("digits"))
+
+
+def test_as_many_arms_as_there_are_runs_are_drawn(tiny: Study) -> None:
+    records = made_up_records(tiny)
+    drawn = confirmation.draw(records, 3)
+    assert drawn == confirmation.draw(records, 3)
+    assert len({record.run.arm for record in drawn[:2]}) == 2
+    assert len(drawn) == len({record.run.id for record in drawn}) == 3
+    assert len(confirmation.draw(records, 100)) == len(records)
+
+
+def test_a_run_comes_out_again_and_a_falsified_one_does_not(
+    tiny: Study, trained: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # its data cache lies in results/
+    last = trained[1].curve[-1]
+    wrong = replace(last, test_correct=last.test_correct - 3)
+    false = replace(trained[1], curve=(*trained[1].curve[:-1], wrong))
+    path = tmp_path / confirmation.FOLDER / "tiny.csv"
+    rows = list(confirmation.confirm(tiny, [trained[0], false], path, ["again"]))
+    assert [row.same_curve for row in rows] == [True, False]
+    assert [row.correct_again - row.correct for row in rows] == [0, 3]
+    assert confirmation.read(path) == rows
+    assert list(confirmation.confirm(tiny, [trained[0], false], path, ["again"])) == []
+    said = spread(tmp_path)
+    assert "| `tiny` | as it was | 2 | 1 |" in said
+
+
+def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> None:
+    first = trained[0]
+    was = confirmation._changed(tiny, first, "again")
+    assert was == confirmation._How("cpu", 1, first.cost.replicas)
+    other = confirmation._changed(tiny, first, "other_threads")
+    assert other == replace(was, threads=2)
+    packed = replace(first, cost=replace(first.cost, replicas=2))
+    assert confirmation._changed(tiny, packed, "alone") == replace(was, together=1)
+    assert confirmation._changed(tiny, packed, "packed") is None
+
+
+def test_packs_are_those_of_the_jobs(tiny: Study) -> None:
+    last = tiny.runs()[2]  # seed 2, alone in its job
+    assert [run.seed for run in confirmation.pack_of(tiny, tiny.runs()[1], 2)] == [0, 1]
+    assert [run.seed for run in confirmation.pack_of(tiny, last, 2)] == [2]
+    assert [run.seed for run in confirmation.pack_of(tiny, tiny.runs()[1], 1)] == [1]
+
+
+def test_records_of_other_code_are_refused(tiny: Study, tmp_path: Path) -> None:
+    other = replace(made_up_records(tiny)[0], code_hash="f" * 16)
+    with pytest.raises(UserError, match="was trained by other code"):
+        list(confirmation.confirm(tiny, [other], tmp_path / "tiny.csv", ["again"]))
+
+
+def test_an_unpublished_study_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/confirm.py", "study=absent"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "report/published/absent: no published results" in done.stderr
