@@ -123,9 +123,14 @@ class Ledger:
     def note(self, fault: str, tried: object, lost: str, redone: str) -> None:
         self.rows.append((fault, str(tried), lost, redone))
 
-    def table(self) -> str:
-        head = [("fault", "tried", "lost", "redone"), ("---", "---", "---", "---")]
-        return "\n".join(f"| {' | '.join(row)} |" for row in [*head, *self.rows])
+    def table(self, older: str = "") -> str:
+        """All rows as Markdown; rows of an `older` table stay where their fault was not tried."""
+        rows = {}
+        for line in older.splitlines():
+            if line.startswith("| ") and not line.startswith(("| fault |", "| --- |")):
+                rows[line.split(" | ")[0].removeprefix("| ")] = line
+        rows |= {row[0]: f"| {' | '.join(row)} |" for row in self.rows}
+        return "\n".join(["| fault | tried | lost | redone |", "| --- " * 4 + "|", *rows.values()])
 
 
 START, END = "<!-- table: made by the command above -->", "<!-- end of table -->"
@@ -140,5 +145,6 @@ def ledger() -> Iterator[Ledger]:
     if target:
         path = Path(target)
         text = path.read_text(encoding="utf-8") if path.exists() else f"{START}\n{END}\n"
-        before, after = text.split(START)[0], text.split(END)[1]
-        path.write_text(f"{before}{START}\n{made.table()}\n{END}{after}", encoding="utf-8")
+        before, _, rest = text.partition(START)
+        older, _, after = rest.partition(END)
+        path.write_text(f"{before}{START}\n{made.table(older)}\n{END}{after}", encoding="utf-8")

@@ -23,7 +23,8 @@ rule analyse:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         code=LIBRARY,
-        claims=source_digest([STUDY.claims]),
+        claims=lambda wildcards: STUDY.claims,
+        claims_digest=source_digest([STUDY.claims]),
         folder=lambda wildcards, output: str(Path(output.verdicts).parent),
         more=lambda wildcards, input: [
             f"--{name}={file}"
@@ -32,5 +33,5 @@ rule analyse:
         ],
     shell:
         "python scripts/analyse.py --study {input.study:q} --runs {input.runs:q} "
-        "--curves {input.curves:q} {params.more:q} --claims {STUDY.claims:q} --out {params.folder:q} "
+        "--curves {input.curves:q} {params.more:q} --claims {params.claims:q} --out {params.folder:q} "
         "> {log:q} 2>&1"

@@ -19,10 +19,11 @@ rule study:
         mem_mb=500,
         runtime=5,
     params:
+        study=lambda wildcards: str(STUDY_FILE),
         effective=STUDY.as_yaml(),
         overrides=SET_OVERRIDES,
     shell:
-        "python scripts/study.py --study {STUDY_FILE:q} {params.overrides:q} "
+        "python scripts/study.py --study {params.study:q} {params.overrides:q} "
         "--out {output.study:q} > {log:q} 2>&1"
 
 

@@ -3,10 +3,11 @@
 #
 # Its study is the user's file and not results/<study>/study.yaml: behind a job that has to run,
 # Snakemake asks no `ancient` dependant whether its params have changed, so a new title would hide
-# a new network. The data are `ancient` too, but for the small checksum that speaks for them.
+# a new network. (Where results lie in a bucket it is that one, and `collect` then refuses the old
+# network's records.) The data are `ancient` too, but for the small checksum that speaks for them.
 rule train:
     input:
-        study=sources(ancient(str(STUDY_FILE))),
+        study=ancient(f"{RESULTS}/study.yaml" if stored_elsewhere() else str(STUDY_FILE)),
         data=lambda wildcards: ancient(f"results/data/{slug_of(wildcards.job)}.pt"),
         checksum=lambda wildcards: f"results/data/{slug_of(wildcards.job)}.json",
     output:
@@ -36,7 +37,7 @@ rule train:
     shell:
         "OMP_NUM_THREADS={threads} MALLOC_MMAP_THRESHOLD_=33554432 "
         "MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456 "
-        "python scripts/train.py --study {STUDY_FILE:q} {params.overrides:q} "
+        "python scripts/train.py --study {input.study:q} {params.overrides:q} "
         "--job {wildcards.job:q} --data {input.data:q} --out {output.records:q} > {log:q} 2>&1"
 
 
