@@ -229,6 +229,10 @@ def test_a_template_renders_again_and_trains_nothing(
     assert plan().planned() == {"report": 1}
 
 
+def test_the_archives_edition_is_made_where_it_is_asked_for(first: Done, plan: Runner) -> None:
+    assert plan("tiny", "archive=1").planned() == {"archive": 1}
+
+
 def test_claims_are_judged_again_and_nothing_is_trained(
     first: Done, plan: Runner, edit: Runner
 ) -> None:
