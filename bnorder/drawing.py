@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
+from unicodedata import east_asian_width
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ Row = Mapping[str, Any]
 Words = tuple[str, str, str]  # title, caption, alternative text
 STYLE = look.TEMPLATES / "style.mplstyle"
 WIDTH = 6.7  # inches: the text width of an A4 page
+LETTER = 0.62  # ems that a letter takes on average
 TALLEST = 8.2  # inches: a figure and its caption still fit on a page
 
 
@@ -86,12 +88,25 @@ def known(value: object) -> TypeGuard[float]:
 
 def label_inches(labels: Iterable[str], size: float = 7.5) -> float:
     """Room that tick labels need; an estimate, since measuring them costs more than drawing."""
-    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
-    return 0.1 + longest * 0.62 * size / 72
+    longest = max((_ems(line) for label in labels for line in label.split("\n")), default=0.0)
+    return 0.1 + longest * size / 72
+
+
+def _ems(text: str) -> float:
+    """About how wide a text is: a Chinese character takes 1, a letter 0.62."""
+    return sum(1.0 if _is_wide(letter) else LETTER for letter in text)
+
+
+def _is_wide(letter: str) -> bool:
+    return east_asian_width(letter) in "WF"
 
 
 def wrapped(words: str, width: int = 30) -> str:
     """At most two lines; what does not fit ends in an ellipsis."""
+    if any(map(_is_wide, words)):  # no spaces to break at
+        width = int(width * LETTER)
+        second = words[width : 2 * width]
+        return f"{words[:width]}\n{second}".strip() + ("…" if words[2 * width :] else "")
     lines = textwrap.wrap(words, width, break_on_hyphens=False)
     if len(lines) > 2:
         lines = [lines[0], textwrap.shorten(" ".join(lines[1:]), width, placeholder=" …")]

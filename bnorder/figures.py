@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnorder import captions, forests, heat, interaction, ladder, lenses, look, panels
 from bnorder.drawing import STYLE, Drawing, canvas, finish
+from bnorder.fonts import fonts_for
 from bnorder.language import Language
 from bnorder.ordering import Ordering
 from bnorder.results import Results
@@ -33,11 +34,25 @@ def draw_all(results: Results) -> list[Drawing]:
         forests.mixed_model,
     )
     with matplotlib.rc_context(fname=STYLE):
+        _set_fonts(results.words)
         return [
             replace(drawing, script=f"{make.__module__.replace('.', '/')}.py")
             for make in makers
             for drawing in make(results)
         ]
+
+
+def _set_fonts(words: Language) -> None:
+    """The language's own font behind the project's."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    fonts = fonts_for(words.tag)
+    if fonts is None:
+        return
+    if fonts.sans not in fontManager.get_font_names():  # installed since the list was made
+        fontManager.addfont(fonts.file)
+    matplotlib.rcParams["font.family"] = [*matplotlib.rcParams["font.family"], fonts.sans]
 
 
 def blocks(results: Results) -> list[Drawing]:

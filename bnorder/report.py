@@ -21,6 +21,7 @@ from bnorder import dictionary, ladder, lenses, look, svg, tracing, view
 from bnorder.drawing import Drawing
 from bnorder.figures import draw_all
 from bnorder.files import write_atomically
+from bnorder.fonts import Fonts, fonts_for
 from bnorder.language import Language, language
 from bnorder.printing import FILTERS
 from bnorder.results import Results, files_of, load_results
@@ -138,7 +139,7 @@ def document(results: Results, drawings: Sequence[Drawing], medium: Medium) -> s
         context,
         body=Markup(body),
         toc=contents(body),
-        css=Markup(_style(medium)),
+        css=Markup(_style(medium, results.words)),
         script=Markup(script),
         csp=policy(script),
     )
@@ -308,9 +309,9 @@ def data_uri(drawing: Drawing) -> str:
     return f"data:text/csv;charset=utf-8;base64,{encoded}"
 
 
-def _style(medium: Medium) -> str:
+def _style(medium: Medium, words: Language) -> str:
     if medium == "pdf":
-        return _read("pdf.css")
+        return _with_fonts(_read("pdf.css"), fonts_for(words.tag))
     light = "".join(f"--o-{o}:{c[0]};" for o, c in look.COLOURS.items())
     dark = "".join(f"--o-{o}:{c[1]};" for o, c in look.COLOURS.items())
     night = (
@@ -325,6 +326,21 @@ def _style(medium: Medium) -> str:
         f"@media screen{{:root[data-scheme=dark]{{{night}}}}}"
     )
     return _read("screen.css").replace("/*colours*/", colours)
+
+
+def _with_fonts(css: str, fonts: Fonts | None) -> str:
+    """The style sheet with the language's own fonts behind the project's."""
+    if fonts is None:
+        return css
+    behind = {'"Report Serif"': fonts.serif, '"DejaVu Sans"': fonts.sans}
+    behind['"DejaVu Sans Mono"'] = fonts.sans
+    lines = css.split("\n")
+    for own, family in behind.items():
+        lines = [
+            line if line.startswith("@font-face") else line.replace(own, f'{own}, "{family}"')
+            for line in lines
+        ]
+    return "\n".join(lines)
 
 
 def _read(name: str) -> str:
