@@ -17,7 +17,7 @@ KEYS := TITLE DATASETS ORDERINGS ACTIVATIONS DEPTHS SEEDS VARIANTS SELECTION REC
   WIDTH KERNEL DOWNSAMPLING DOWNSAMPLE_BLOCKS STEM HEAD \
   FINAL_NORM_ACT CONV_BIAS SCALING INITIALISATION BN_MOMENTUM BN_EPS OPTIMISER LEARNING_RATE \
   MOMENTUM WEIGHT_DECAY SCHEDULE BATCH_SIZE EPOCHS TRAIN_IMAGES VALIDATION_IMAGES PRECISION
-SETTINGS := ALLOW_MISSING ARCHIVE GPU FROM
+SETTINGS := ALLOW_MISSING ARCHIVE GPU FROM LANG
 OTHERS := STUDY CORES PROFILE ARGS RESULTS ENVIRONMENT
 
 # Only variables of the command line count: an environment with WIDTH=80 changes no study.
@@ -25,6 +25,11 @@ given = $(filter command,$(firstword $(origin $(1))))
 UNKNOWN := $(strip $(foreach v,$(filter-out $(KEYS) $(SETTINGS) $(OTHERS) MAKE% .% -%,$(.VARIABLES)),$(if $(call given,$(v)),$(v))))
 ifneq ($(UNKNOWN),)
 $(error $(firstword $(UNKNOWN)) is no variable of this Makefile; expected $(OTHERS) $(SETTINGS), or a key of a study: $(KEYS))
+endif
+
+# LANG=zh is a language of the report, and no locale for the programs below.
+ifneq ($(call given,LANG),)
+unexport LANG
 endif
 
 lower = $(subst A,a,$(subst B,b,$(subst C,c,$(subst D,d,$(subst E,e,$(subst F,f,$(subst G,g,$(subst H,h,$(subst I,i,$(subst J,j,$(subst K,k,$(subst L,l,$(subst M,m,$(subst N,n,$(subst O,o,$(subst P,p,$(subst Q,q,$(subst R,r,$(subst S,s,$(subst T,t,$(subst U,u,$(subst V,v,$(subst W,w,$(subst X,x,$(subst Y,y,$(subst Z,z,$(1)))))))))))))))))))))))))))
@@ -47,7 +52,7 @@ help: ## list these targets
 setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)
 	@$(call USE,); echo "Python: $$bin"
 
-report: ## run a study to its HTML and PDF report (STUDY=quick, CORES=all, PROFILE=slurm, ARCHIVE=1, ARGS=--dry-run, FROM=published, any key)
+report: ## run a study to its HTML and PDF report (STUDY=quick, LANG=zh, CORES=all, PROFILE=slurm, ARCHIVE=1, ARGS=--dry-run, FROM=published, any key)
 	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
 	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
 

@@ -11,6 +11,7 @@ sys.path.insert(0, workflow.basedir)
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]))
 
 from bnorder.errors import exit_cleanly
+from bnorder.fonts import require_fonts
 from bnorder.locks import hold_study
 from bnorder.workflow import require_pdf_libraries
 
@@ -44,6 +45,7 @@ onstart:
     # Found now, and not after hours of training. With conda the jobs bring their own.
     if not uses_conda():
         exit_cleanly(require_pdf_libraries)
+        exit_cleanly(lambda: require_fonts(language(LANG)))
     from bnorder.progress import show_time_left
 
     show_time_left(workflow.logger_manager.get_log_handlers())

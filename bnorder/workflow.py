@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from bnorder.schema import parse_yaml
 from bnorder.study import Study, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
-SETTINGS = ("study", "allow_missing", "archive", "gpu", "from")
+SETTINGS = ("study", "allow_missing", "archive", "gpu", "from", "lang")
 
 # One library a row, under the names that Linux and macOS give it; WeasyPrint loads the same ones.
 PDF_LIBRARIES = (
@@ -130,6 +130,14 @@ def figure_labels(wildcards: Any, output: Any) -> dict[str, str]:
     """How a figure is called in Snakemake's own report: by its title."""
     caption = Path(output.figures, f"{wildcards.figure}.rst").read_text(encoding="utf-8")
     return {"Figure": caption.splitlines()[0].strip("*").replace("\\", "")}
+
+
+def chosen(config: Mapping[str, Any], name: str, of: Sequence[str]) -> str:
+    """A setting of the workflow that is one of a few words, by default the first of them."""
+    value = str(config.get(name, of[0]))
+    if value not in of:
+        raise UserError(f"{name} is {value[:60]!r}; expected one of {', '.join(of)}")
+    return value
 
 
 def _typed(value: Any, schema: Mapping[str, Any]) -> Any:

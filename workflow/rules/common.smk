@@ -2,11 +2,13 @@
 # torch, no network, nothing read but the study, the claims and the library's source.
 from bnorder.devices import cuda_devices
 from bnorder.dictionary import tables
+from bnorder.language import CODES, language
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.summary import summary
 from bnorder.workflow import (
     check_claims,
+    chosen,
     configured_study,
     figure_labels,
     full_disk,
@@ -67,7 +69,10 @@ ANALYSIS_TABLES = [
     *(f"{RESULTS}/{table.path}.parquet" for table in tables("analysis")),
 ]
 KILLS_BEFORE = memory_kills()
-REPORTS = [f"{RESULTS}/report/report.html", f"{RESULTS}/report/report.pdf"]
+# The English report is report.html; another language's has its code in its name.
+LANG = or_exit(lambda: chosen(config, "lang", CODES))
+OWN = "" if LANG == "en" else f".{LANG}"
+REPORTS = [f"{RESULTS}/report/report{OWN}.{kind}" for kind in ("html", "pdf")]
 
 
 wildcard_constraints:

@@ -23,7 +23,7 @@ rule report:
             []
             if stored_elsewhere()
             else report(
-                directory(f"{RESULTS}/report/figures"),
+                directory(f"{RESULTS}/report/figures{OWN}"),
                 patterns=["{figure}.svg"],
                 caption="../report/figure.rst",
                 category="Figures",
@@ -31,9 +31,9 @@ rule report:
             )
         ),
     log:
-        f"{RESULTS}/logs/report.log",
+        f"{RESULTS}/logs/report{OWN}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/report.tsv"
+        f"{RESULTS}/benchmarks/report{OWN}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -42,12 +42,13 @@ rule report:
     params:
         code=LIBRARY,
         templates=source_digest(TEMPLATES),
+        lang=LANG,
         folder=lambda wildcards, output: str(Path(output.html).parent),
         tables=lambda wildcards, input: str(Path(input.runs).parent),
         analysis=lambda wildcards, input: str(Path(input.verdicts).parent),
     shell:
         "python scripts/render.py --study {input.study:q} --tables {params.tables:q} "
-        "--analysis {params.analysis:q} --out {params.folder:q} > {log:q} 2>&1"
+        "--analysis {params.analysis:q} --out {params.folder:q} --lang {params.lang} > {log:q} 2>&1"
 
 
 # The same PDF for an archive (PDF/A-3), with the study and all tables attached: make ARCHIVE=1.
@@ -64,11 +65,11 @@ rule archive:
         analysis=rules.analyse.output.tables,
         templates=TEMPLATES,
     output:
-        pdf=f"{RESULTS}/report/report-archive.pdf",
+        pdf=f"{RESULTS}/report/report-archive{OWN}.pdf",
     log:
-        f"{RESULTS}/logs/archive.log",
+        f"{RESULTS}/logs/archive{OWN}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/archive.tsv"
+        f"{RESULTS}/benchmarks/archive{OWN}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -76,9 +77,10 @@ rule archive:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=LIBRARY,
+        lang=LANG,
         folder=lambda wildcards, output: str(Path(output.pdf).parent),
         tables=lambda wildcards, input: str(Path(input.runs).parent),
         analysis=lambda wildcards, input: str(Path(input.verdicts).parent),
     shell:
         "python scripts/render.py --archive --study {input.study:q} --tables {params.tables:q} "
-        "--analysis {params.analysis:q} --out {params.folder:q} > {log:q} 2>&1"
+        "--analysis {params.analysis:q} --out {params.folder:q} --lang {params.lang} > {log:q} 2>&1"
