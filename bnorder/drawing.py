@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,14 +104,23 @@ def _is_wide(letter: str) -> bool:
 
 def wrapped(words: str, width: int = 30) -> str:
     """At most two lines; what does not fit ends in an ellipsis."""
-    if any(map(_is_wide, words)):  # no spaces to break at
-        width = int(width * LETTER)
-        second = words[width : 2 * width]
-        return f"{words[:width]}\n{second}".strip() + ("…" if words[2 * width :] else "")
+    if any(map(_is_wide, words)):
+        return _wrapped_wide(words, width * LETTER)
     lines = textwrap.wrap(words, width, break_on_hyphens=False)
     if len(lines) > 2:
         lines = [lines[0], textwrap.shorten(" ".join(lines[1:]), width, placeholder=" …")]
     return "\n".join(lines)
+
+
+def _wrapped_wide(words: str, ems: float) -> str:
+    """At most two lines of Chinese, which may break after any character but inside no name."""
+    lines = [""]
+    for piece in re.findall(r"[^\s\u2e80-\uffef]+|.", words):
+        if _ems(lines[-1] + piece) > ems and lines[-1]:
+            lines.append("")
+        lines[-1] += piece
+    shown = [line.strip() for line in lines[:2]]
+    return "\n".join(shown) + (" …" if len(lines) > 2 else "")
 
 
 def margins(

@@ -337,6 +337,10 @@ PAGE = {
     "skip": "Skip to the answer",
     "study": "Study <code>{name}</code>",
     "contents": "Contents",
+    "page.before": " (page ",
+    "page.after": ")",
+    "page.short": ", p. ",
+    "page.short_after": "",
     "footer": "Made by <code>bnorder</code> {version} from the study's records; every number "
     "comes from its results files and was traced back to them.",
     "scheme": "Colours: as the system",
@@ -361,7 +365,7 @@ PAGE = {
     # The answer and the verdicts.
     "answer": "The answer",
     "verdicts": "The claims and their verdicts",
-    "verdicts.intro": "A verdict follows from rules that were fixed before the runs",
+    "verdicts.intro": "A verdict follows from rules that were fixed before the runs ({rules}).",
     "verdicts.rules": "how a verdict is reached",
     "verdicts.show": "Show",
     "verdicts.all": "all",

@@ -311,7 +311,8 @@ def data_uri(drawing: Drawing) -> str:
 
 def _style(medium: Medium, words: Language) -> str:
     if medium == "pdf":
-        return _with_fonts(_read("pdf.css"), fonts_for(words.tag))
+        css = re.sub(r'"(page\.\w+)"', lambda m: f'"{words.templates[m[1]]}"', _read("pdf.css"))
+        return _with_fonts(css, fonts_for(words.tag))
     light = "".join(f"--o-{o}:{c[0]};" for o, c in look.COLOURS.items())
     dark = "".join(f"--o-{o}:{c[1]};" for o, c in look.COLOURS.items())
     night = (
