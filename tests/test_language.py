@@ -27,8 +27,10 @@ def fields(template: str) -> set[str]:
 
 
 def test_the_languages_have_the_same_keys_and_fields() -> None:
-    needed = {k for k in ENGLISH.templates if not k.endswith(".one")}
-    assert needed == set(CHINESE.templates)
+    needed, there = (
+        {k for k in words.templates if not k.endswith(".one")} for words in (ENGLISH, CHINESE)
+    )
+    assert needed == there
     for key in needed:
         assert fields(CHINESE.templates[key]) == fields(ENGLISH.templates[key]), key
     for table in ("verdicts", "measures", "units"):
@@ -132,7 +134,9 @@ def page(name: str) -> str:
 def test_the_chinese_page_has_every_part_of_the_english_one() -> None:
     chinese, english = Shown(page("report.zh.html")), Shown(page("report.html"))
     assert '<html lang="zh-Hans">' in page("report.zh.html")
-    assert chinese.ids == english.ids
+    drawn = re.compile(r"-[pm][0-9a-f]{9,}$")  # what an SVG calls its own parts
+    parts = [[i for i in shown.ids if not drawn.search(i)] for shown in (chinese, english)]
+    assert parts[0] == parts[1]
     figures = sorted(file.name for file in (in_chinese() / "figures").iterdir())
     assert sorted(file.name for file in (in_chinese() / "figures.zh").iterdir()) == figures
 
@@ -156,7 +160,7 @@ def test_the_chinese_pdf_has_its_characters_and_its_language() -> None:
     pdf = PdfReader(in_chinese() / "report.zh.pdf")
     assert pdf.trailer["/Root"]["/Lang"] == "zh-Hans"
     text = "".join(leaf.extract_text() for leaf in pdf.pages)
-    for words in ("答案", "论断与判定", "参考文献", "第 3 页"):
+    for words in ("答案", "论断与判定", "参考文献", "（第", "页）"):
         assert words.replace(" ", "") in re.sub(r"\s", "", text)
     assert "\ufffd" not in text
 
