@@ -5,6 +5,7 @@ the run in training. Either is used only if it is whole and belongs to this very
 and machine; anything else is named, ignored and written over.
 """
 
+import glob
 import shutil
 import time
 import zipfile
@@ -145,11 +146,13 @@ def claim(folder: Path, name: str, records: Path) -> IO[str]:
     """Be the only process that trains this job; keep what it returns until the job is done.
 
     Another one may be at work whose Snakemake was killed: it is waited for, and what it left, be it
-    a checkpoint or its `records`, is taken up instead of trained again.
+    a checkpoint or its `records`, is taken up instead of trained again. So are records that were
+    there before: Snakemake starts a job again when its data cache was made again, were it the same.
     """
-    lock, waited = hold_job(_paths(folder, name)[2])
-    if waited and records.exists():
-        shutil.copyfile(records, _paths(folder, name)[0])
+    kept, _, held = _paths(folder, name)
+    lock, waited = hold_job(held)
+    if records.exists() and (waited or not kept.exists()):
+        shutil.copyfile(records, kept)
     return lock
 
 
@@ -173,8 +176,8 @@ def finish(folder: Path, name: str, records: Path, trained: Iterable[Record]) ->
 
 
 def forget(folder: Path, name: str) -> None:
-    """The job's records are collected: delete the way there."""
-    for path in _paths(folder, name):
+    """The job's records are collected: delete the way there, and what a kill left half written."""
+    for path in [*_paths(folder, name), *folder.glob(f".{glob.escape(name)}.*")]:
         path.unlink(missing_ok=True)
 
 

@@ -147,5 +147,6 @@ def test_a_finished_job_leaves_no_checkpoint(digits: data.Dataset, tmp_path: Pat
     small = study()
     jobs.train_job(small, small.jobs()[0], digits, None, tmp_path)
     assert list(tmp_path.iterdir())
+    (tmp_path / f".{small.jobs()[0].name}.checkpoint.pt.123").write_bytes(b"half")  # by a kill
     checkpoints.forget(tmp_path, small.jobs()[0].name)
     assert list(tmp_path.iterdir()) == []

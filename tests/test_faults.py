@@ -56,7 +56,7 @@ def test_killed_again_and_again_ends_as_if_left_in_peace(
         print(victim, alive, lost, study.work().epochs, flush=True)
     assert sum(alive.values()) > len(victims) / 2, "too few of them were still alive"
     before = study.work().repeated
-    assert study.finish() == in_peace
+    assert study.finish() == in_peace, "the tables are others"
     lost[victims[-1]] += study.work().repeated - before
     for victim, words in VICTIMS.items():
         hit = f"{each}, {alive[victim]} of them while it was at work"

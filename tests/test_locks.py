@@ -84,8 +84,13 @@ def test_a_job_waits_for_the_process_that_does_it_and_takes_up_its_records(
     )
 
 
-def test_old_records_are_not_taken_up_where_nobody_was_at_work(tmp_path: Path) -> None:
+def test_older_records_that_do_not_fit_are_named_and_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = tmp_path / "job.jsonl"
     records.write_text("of an older configuration, to be trained again")
     checkpoints.claim(tmp_path, "job", records).close()
-    assert not (tmp_path / "job.finished.jsonl").exists()
+    files = checkpoints.JobFiles(tmp_path, "job", {"code": "c", "data": "d"})
+    files.load_finished({"run": "hash"})
+    assert files.finished == {}
+    assert "job.finished.jsonl is not used" in capsys.readouterr().out

@@ -19,7 +19,7 @@ CANCELLED, OUT_OF_TIME, FAILED, OUT_OF_MEMORY = FAULTS
 
 # Without cgroups, which a container has not, Slurm watches no memory: the job limits itself to what
 # it was given. It needs 1,500 MB.
-FAULTY_START = f"""import os, pathlib, resource, sys, time
+FAULTY_START = f"""import os, pathlib, resource, subprocess, sys, time
 import _bootstrap
 from bnorder.errors import exit_cleanly
 job = sys.argv[sys.argv.index("--job") + 1].rpartition(".")[2]
@@ -29,7 +29,9 @@ pathlib.Path("attempts", f"{{job}}.{{attempt}}").write_text(",".join(seen))
 if attempt == 1 and {FAULTS!r}[job] == "fail":
     sys.exit("it fails once")
 if {FAULTS!r}[job] == "memory":
-    given, hard = int(os.environ["SLURM_MEM_PER_NODE"]), resource.getrlimit(resource.RLIMIT_AS)[1]
+    asked = ["squeue", "--noheader", "--format=%m", "--jobs=" + os.environ["SLURM_JOB_ID"]]
+    given = int(subprocess.check_output(asked, text=True).strip().removesuffix("M"))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (given * 2**20, hard))
     exit_cleanly(lambda: bytearray(1500 * 2**20) and None)
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

@@ -10,8 +10,10 @@ rule train:
         study=ancient(f"{RESULTS}/study.yaml" if stored_elsewhere() else str(STUDY_FILE)),
         data=lambda wildcards: ancient(f"results/data/{slug_of(wildcards.job)}.pt"),
         checksum=lambda wildcards: f"results/data/{slug_of(wildcards.job)}.json",
+    # `update`: records that are there are left for the job to see; those that fit its study, code
+    # and data are kept, so that a data cache made anew, but the same, costs no training.
     output:
-        records=f"{RESULTS}/records/{{job}}.jsonl",
+        records=update(f"{RESULTS}/records/{{job}}.jsonl"),
     log:
         f"{RESULTS}/logs/train/{{job}}.log",
     benchmark:
