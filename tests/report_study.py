@@ -186,9 +186,20 @@ def rendered_study(name: str) -> Path:
     return rendered(make_study(studies() / name, raw, **how))
 
 
-def rendered(folder: Path) -> Path:
+@functools.cache
+def report_of(name: str) -> Path:
+    """report.html of one of the three studies, its Chinese one for `full.zh`; the PDF is beside."""
+    study, _, lang = name.partition(".")
+    folder = rendered_study(study)
+    if lang:
+        rendered(folder, lang)
+    return folder / "report" / f"report{'.' * bool(lang)}{lang}.html"
+
+
+def rendered(folder: Path, lang: str = "en") -> Path:
     """Render the report of a study's folder into it; return the folder."""
     from bnorder.report import render
 
-    render(folder / "study.yaml", folder / "tables", folder / "analysis", folder / "report")
+    parts = (folder / "study.yaml", folder / "tables", folder / "analysis", folder / "report")
+    render(*parts, lang=lang)
     return folder

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from artefacts import keep
 from conftest import REPOSITORY
-from report_study import rendered_study
+from report_study import rendered_study, report_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 WIDTHS = (320, 360, 480, 640, 700, 800, 900, 1000, 1024, 1280, 1920, 2560, 3840)
 SCHEMES = ("light", "dark")
+STUDIES = ("full", "poor", "wide", "full.zh")
 AXE = REPOSITORY / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 Opener = Callable[..., "playwright.Page"]
 
@@ -65,10 +66,10 @@ def page(visit: Opener) -> "playwright.Page":
 
 
 def address(name: str) -> str:
-    return (rendered_study(name) / "report" / "report.html").as_uri()
+    return report_of(name).as_uri()
 
 
-@pytest.mark.parametrize("name", ["full", "poor", "wide"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_it_loads_without_a_message_or_a_request(browser: "playwright.Browser", name: str) -> None:
     messages: list[str] = []
     requests: list[str] = []
@@ -86,7 +87,7 @@ def test_it_loads_without_a_message_or_a_request(browser: "playwright.Browser", 
     assert requests == [address(name)]
 
 
-@pytest.mark.parametrize("name", ["full", "poor", "wide"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_nothing_is_wider_than_the_window(visit: Opener, name: str) -> None:
     opened = visit(name)
     opened.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
@@ -97,7 +98,7 @@ def test_nothing_is_wider_than_the_window(visit: Opener, name: str) -> None:
 
 
 SEEN = [("full", scheme, width) for scheme in SCHEMES for width in (320, 1280)]
-SEEN += [("poor", "light", 1280), ("wide", "dark", 320)]
+SEEN += [("poor", "light", 1280), ("wide", "dark", 320), ("full.zh", "light", 1280)]
 
 
 @pytest.mark.parametrize(("name", "scheme", "width"), SEEN)
@@ -351,7 +352,7 @@ FOCUS = (
 )
 
 
-@pytest.mark.parametrize("name", ["full", "poor", "wide"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_no_figure_cuts_its_text(visit: Opener, name: str) -> None:
     assert visit(name).evaluate(CUT) == []
 

@@ -2,7 +2,6 @@
 
 import re
 import string
-from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from pypdf import PdfReader
-from report_study import rendered_study
+from report_study import report_of
 from test_sentences import CASES
 
 from bnorder import fonts
@@ -116,15 +115,9 @@ class Shown(HTMLParser):
             self.text.append(data)
 
 
-@cache
 def in_chinese() -> Path:
-    """A study's report in Chinese, beside its English one."""
-    from bnorder.report import render
-
-    study = rendered_study("full")
-    parts = (study / "study.yaml", study / "tables", study / "analysis", study / "report")
-    render(*parts, lang="zh")
-    return study / "report"
+    """The folder of a study's report in Chinese, beside its English one."""
+    return report_of("full.zh").parent
 
 
 def page(name: str) -> str:

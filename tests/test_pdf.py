@@ -22,16 +22,16 @@ from artefacts import keep
 from conftest import REPOSITORY
 from pypdf import PdfReader
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, IndirectObject
-from report_study import rendered_study
+from report_study import rendered_study, report_of
 
-STUDIES = ("full", "poor", "wide")
+STUDIES = ("full", "poor", "wide", "full.zh")
 A4 = (595.28, 841.89)  # points
 SIDE = 56.6  # the margins beside the text, 20 mm
 PAINTING = {b"Tj", b"TJ", b"'", b'"', b"S", b"s", b"f", b"f*", b"B", b"B*", b"b", b"b*", b"Do"}
 
 
 def report(name: str) -> Path:
-    return rendered_study(name) / "report" / "report.pdf"
+    return report_of(name).with_suffix(".pdf")
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,7 @@ def test_no_word_runs_off_the_text_or_over_another(name: str) -> None:
     assert len(found) > 500
     for _, left, _, right, _, word in found:
         assert left > SIDE - 1 and right < A4[0] - SIDE + 1, word
+    assert not [word for word in found if word[0] != 2 and word[5] == "."]  # a p cut in two
     lines: dict[tuple[int, int], list[Box]] = {}
     for word in found:
         lines.setdefault((word[0], round(word[4])), []).append(word)

@@ -8,12 +8,13 @@ import textwrap
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
-from report_study import rendered_study
+from report_study import report_of
 
 from bnorder.analysis import analyse, document, load_inputs
 from bnorder.calibration import simulated_runs
@@ -88,16 +89,24 @@ def test_verdicts_read_as_they_did(case: str, tmp_path: Path) -> None:
     inputs = load_inputs(tmp_path / "runs.parquet", study=STUDY)
     verdicts = analyse(inputs, tmp_path / "analysis", resamples=100, explore=False)
     found = document(inputs, verdicts)
-    lines = ["The answer", "", *paragraphs(found["answer"]), "Caveats", ""]
-    lines += paragraphs(found["caveats"])
-    for verdict in found["verdicts"]:  # type: ignore[attr-defined]
-        lines += [f"{verdict['id']} {verdict['sentence']}", "", *paragraphs([verdict["text"]])]
+    lines = said(found, [v["id"] for v in found["verdicts"]])  # type: ignore[attr-defined]
+    chinese = found["translations"]["zh"]  # type: ignore[index]
+    compare(f"verdicts-{case}.zh", "\n".join(said(chinese, [v.claim.id for v in verdicts])))
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.html").touch()
     terminal = summary(tmp_path)
     assert max(map(len, terminal.replace(str(tmp_path), "").splitlines())) <= WIDTH
-    lines += ["In the terminal", "", *terminal.replace(f"{tmp_path}/", "results/").splitlines()]
+    lines += ["# In the terminal", "", *terminal.replace(f"{tmp_path}/", "results/").splitlines()]
     compare(f"verdicts-{case}", "\n".join(lines) + "\n")
+
+
+def said(found: Any, claims: list[str]) -> list[str]:
+    """The sentences of a verdicts.json, or of one of its translations."""
+    lines = ["# Answer", "", *paragraphs(found["answer"]), "# Caveats", ""]
+    lines += paragraphs(found["caveats"])
+    for claim, verdict in zip(claims, found["verdicts"], strict=True):
+        lines += [f"# {claim} {verdict['sentence']}", "", *paragraphs([verdict["text"]])]
+    return lines
 
 
 def paragraphs(texts: object) -> list[str]:
@@ -158,8 +167,8 @@ class Prose(HTMLParser):
             self.blocks[-1] += data
 
 
-@pytest.mark.parametrize("name", ["full", "poor", "wide"])
+@pytest.mark.parametrize("name", ["full", "poor", "wide", "full.zh"])
 def test_pages_read_as_they_did(name: str) -> None:
-    page = (rendered_study(name) / "report" / "report.html").read_text(encoding="utf-8")
+    page = report_of(name).read_text(encoding="utf-8")
     blocks = [" ".join(block.split()) for block in Prose(page).blocks]
     compare(f"page-{name}", "\n".join(paragraphs([b for b in blocks if b])))
