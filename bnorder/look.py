@@ -81,7 +81,7 @@ def ordering_words(ordering: str) -> str:
 def activation_words(activation: str, words: Language) -> str:
     """`leaky_relu-0.1` as people write it: LeakyReLU (0.1)."""
     kind, _, slope = activation.partition("-")
-    name = ACTIVATION_WORDS.get(kind) or words.say(f"activation.{kind}")
+    name = ACTIVATION_WORDS.get(kind) or words.templates.get(f"activation.{kind}", kind)
     return name + (f" ({slope})" if slope else "")
 
 
@@ -89,7 +89,9 @@ def dataset_words(dataset: str, words: Language) -> str:
     """A data set's name as people write it; a user's folder by its last part."""
     if dataset.startswith("folder:"):
         return words.say("dataset.folder", folder=dataset.rstrip("/").rpartition("/")[2])
-    return words.say("dataset.digits") if dataset == "digits" else DATASET_WORDS[dataset]
+    if dataset == "digits":
+        return words.say("dataset.digits")
+    return DATASET_WORDS.get(dataset, dataset)
 
 
 def depth_words(depth: int, words: Language) -> str:
