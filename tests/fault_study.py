@@ -47,6 +47,7 @@ class Study:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                preexec_fn=heed_ctrl_c,
             )
 
     def run(self) -> tuple[int, str]:
@@ -112,6 +113,11 @@ class Study:
         for path in self.results.glob("records/*.jsonl"):
             for line in path.read_text(encoding="utf-8").splitlines():
                 Record.from_line(line)
+
+
+def heed_ctrl_c() -> None:
+    """A shell starts what it runs in the background deaf to Ctrl-C, and its children with it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(ready: Callable[[], object], seconds: float = SECONDS) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fault_study import heed_ctrl_c
 from slurm_cluster import SlurmCluster, said, slurm  # noqa: F401
 from undisturbed import tables_left_in_peace, timeless, write_study
 
@@ -182,7 +183,13 @@ def test_ctrl_c_cancels_the_jobs_and_the_next_command_goes_on(
     log = project / "stopped.txt"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=project, env=environment, stdout=out, stderr=out, start_new_session=True
+            command,
+            cwd=project,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
         until(lambda: len(at_work()) == 2 or process.poll() is not None, "no two jobs ran", log)
         os.killpg(process.pid, signal.SIGINT)
