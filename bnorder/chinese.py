@@ -547,7 +547,7 @@ PAGE = {
     "pool.average_pool": "平均池化",
     "reproduce": "如何重现",
     "reproduce.commands": "命令",
-    "commands.whole": "整项研究，直至英文报告",
+    "commands.whole": "整项研究，直至两份报告",
     "commands.alone": "只重做本报告",
     "cost.none": "尚无训练。",
     "cost": "{runs}共用机器时间 {time}。",

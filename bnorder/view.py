@@ -284,12 +284,15 @@ def commands(results: Results) -> str:
     words, name = results.words, results.study.name
     base, *overrides = name.split("+")
     given = " ".join(f"{k.upper()}={v}" for k, _, v in (o.partition("=") for o in overrides))
-    whole_study = f"make report STUDY={base} {given}".strip()
+    make_lang, lang = ("", "")
+    if words.code != "en":
+        make_lang, lang = f" LANG={words.code}", f" --lang {words.code}"
+    whole_study = f"make report STUDY={base} {given}".strip() + make_lang
     return (
         f"{whole_study}  # {words.say('commands.whole')}\n"
         f"python scripts/render.py --study results/{name}/study.yaml \\\n"
         f"    --tables results/{name}/tables --analysis results/{name}/analysis \\\n"
-        f"    --out results/{name}/report  # {words.say('commands.alone')}"
+        f"    --out results/{name}/report{lang}  # {words.say('commands.alone')}"
     )
 
 
