@@ -165,7 +165,7 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
         "seeds": list(inputs.grid.seeds),
         "n_seeds": n,
         "smallest_p": smallest_p(n),
-        "runs": {**counts, "missing": list(inputs.missing)},
+        "runs": {**counts, "n_missing": len(inputs.missing), "missing": list(inputs.missing)},
         "families": _families(verdicts),
         "tally": {word: sum(v.verdict == word for v in verdicts) for word in VERDICTS},
         "n_claims": len(verdicts),

@@ -5,6 +5,7 @@ whole.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -190,10 +191,10 @@ def costs(published: Sequence[Published]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *rows,
         "",
-        "Processor time is the workflow's own measurement of the training jobs, scaled to all runs "
-        "of the study; the hours on two and on eight cores are that time divided by their number, "
-        "since a run uses one core and runs do not wait for each other. A column that was not "
-        "measured says so. "
+        "Processor time is the workflow's own measurement of the training jobs, scaled to all "
+        "runs of the study. A job uses one core, so the times on two and on eight cores are "
+        "computed from it and from the number of jobs. Set-up, statistics and report come on "
+        "top. A column that was not measured says so. "
         + " ".join(_machine(p) for p in published if p.manifest["cost"]["measured_runs"]),
     ]
     return "\n".join(lines) + "\n"
@@ -204,7 +205,9 @@ def _cost_row(p: Published) -> str:
     cells = ["not measured"] * 4
     if cost["measured_runs"]:
         seconds = cost["measured_processor_seconds"] * runs / cost["measured_runs"]
-        cells[:3] = [_duration(seconds), _duration(seconds / 2), _duration(seconds / 8)]
+        jobs = p.manifest["jobs"]
+        rounds = [math.ceil(jobs / cores) for cores in (2, 8)]
+        cells[:3] = [_duration(seconds), *(_duration(seconds * n / jobs) for n in rounds)]
     on_gpu = [
         m for m in p.manifest["trained_with"] if any(g in m["device"] for g in confirmation.GPUS)
     ]

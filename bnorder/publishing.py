@@ -148,6 +148,7 @@ def _manifest(
             "missing_in_report": len(counts["missing"]),
             "diverged": counts["diverged"],
         },
+        "jobs": sum(len(part.jobs()) for part in planned.parts()),
         "seeds": {"planned": list(planned.seeds), "reported": list(reported.seeds)},
         "complete": len(records) == runs and reported.seeds == planned.seeds,
         "code": {

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +19,7 @@ from verdict_numbers import assert_same_verdicts
 from bnorder import __version__, published
 from bnorder.analysis import analyse, load_inputs
 from bnorder.claims import load_claims
-from bnorder.pages import pages, replace_block
+from bnorder.pages import answer, costs, pages, read_published, replace_block
 from bnorder.records import write_tables
 from bnorder.study import load_study
 from bnorder.workflow import check_claims, configured_study
@@ -42,6 +43,25 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pages_are_up_to_date() -> None:
     for path, text in pages(REPOSITORY).items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make pages`"
+
+
+def test_an_unfinished_study_says_so_where_its_answer_stands() -> None:
+    first = read_published(REPOSITORY)[0]
+    assert "It is not finished" not in answer([first])
+    runs = first.manifest["runs"] | {"planned": 300, "published": 123}
+    seeds = {"planned": list(range(10)), "reported": [0, 1, 2]}
+    changed = dict(first.manifest) | {"complete": False, "runs": runs, "seeds": seeds}
+    said = answer([replace(first, manifest=changed)])
+    assert "123 of 300 runs are there, and 3 of 10 seeds are whole" in said
+
+
+def test_costs_are_shared_among_cores_job_by_job() -> None:
+    first = read_published(REPOSITORY)[0]
+    cost = {"measured_runs": 50, "measured_processor_seconds": 3600.0}
+    changed = dict(first.manifest) | {"jobs": 3, "cost": cost, "trained_with": []}
+    changed["runs"] = first.manifest["runs"] | {"planned": 150}
+    row = costs([replace(first, manifest=changed)]).splitlines()[2]
+    assert row.endswith("| 150 | 3.0 h | 2.0 h | 60 min | not measured |")
 
 
 def test_a_block_without_its_markers_is_refused() -> None:

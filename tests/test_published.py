@@ -155,11 +155,14 @@ def test_an_incomplete_study_is_reported_on_its_whole_seeds_and_keeps_every_reco
 
 def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Path) -> None:
     study = small(tmp_path)
-    found = [record for record in made_up_records(study) if record.run.arm.depth == 2]
-    with pytest.raises(UserError, match=r"16 of 32 runs .* ALLOW_MISSING=1"):
+    found = [record for record in made_up_records(study) if record.run.arm.depth == 2][:13]
+    with pytest.raises(UserError, match=r"13 of 32 runs .* ALLOW_MISSING=1"):
         publishing.publish(study, found, [], tmp_path)
     assert not (tmp_path / "small").exists()
     assert len(list(tmp_path.iterdir())) == 1  # no scratch folder is left
+    folder = publishing.publish(study, found, [], tmp_path, allow_missing=True)
+    assert "19 of the 32 runs are missing" in (folder / "verdicts.json").read_text("utf-8")
+    assert published.read_manifest(folder)["runs"]["missing_in_report"] == 19
 
 
 def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Path) -> None:
