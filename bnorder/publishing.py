@@ -32,7 +32,7 @@ from bnorder.study import Study
 FORMAT = 1
 COSTS = "costs.csv"
 # Of a job's run time. A job that took its runs over, or went on from late in one, measured less.
-LEAST_SHARE = 0.1
+LEAST_SHARE = 0.03
 LIBRARIES = ("numpy", "pandas", "scipy", "statsmodels", "matplotlib", "weasyprint", "pyarrow")
 
 

@@ -179,7 +179,7 @@ def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Pat
     published.write_sums(folder)
     (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n9.5\t100\t7.25\n")
     assert publishing.measured_costs(study, found, tmp_path / "results", folder) == costs
-    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.25\n")
+    (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.05\n")
     assert publishing.measured_costs(study, found, tmp_path / "results", tmp_path / "new") == []
 
 
