@@ -81,7 +81,13 @@ def test_every_claim_has_its_verdict_and_every_table_is_there(finished: Path) ->
     assert not_tested == {"T2", "T3", "T4", "T7", "T8"}
     assert verdicts["T1"] == "supported" and verdicts["E5"] == "supported"
     assert sum(document["tally"].values()) == 18
-    assert document["runs"] == {"expected": 300, "present": 300, "diverged": 0, "missing": []}
+    assert document["runs"] == {
+        "expected": 300,
+        "present": 300,
+        "n_missing": 0,
+        "diverged": 0,
+        "missing": [],
+    }
     for name in TABLES:
         whole = pd.read_parquet(finished / "analysis" / f"{name}.parquet")
         assert len(whole) == len(pd.read_csv(finished / "analysis" / f"{name}.csv"))

@@ -466,7 +466,8 @@ def altered(line: str, **changes: object) -> str:
     """A record with other content and the checksum that belongs to it."""
     content = json.loads(line) | changes
     content.pop("checksum")
-    return json.dumps(content | {"checksum": records._checksum(content)}) + "\n"
+    checksum = records._checksum(json.dumps(content))
+    return json.dumps(content | {"checksum": checksum}) + "\n"
 
 
 RECORDS: dict[str, tuple[Callable[[str], str | bytes], list[str]]] = {
