@@ -92,6 +92,8 @@ SENTENCES = {
     "reason.no_class": "本研究没有{axis}为 {value} 的顺序",
     "reason.cuts": "本研究中两类的切点不同（{listed}）",
     "reason.unmeasured": "本研究没有测量{measure}",
+    "reason.no_bn": "{measure}要在 BN 处读取，而 {without} 没有 BN",
+    "reason.too_short": "{measure}要在第 {step} 步之后读取，而每次训练只有 {steps} 步；请训练更久",
     "reason.two_seeds": "至少需要两个种子",
     "reason.missing": "所需的 {needed} 次训练中缺 {n} 次：{runs}",
     "reason.blank": "所需的 {needed} 次训练中有 {n} 次的 {column} 不是有限数：{runs}",

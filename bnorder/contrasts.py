@@ -337,13 +337,11 @@ def _check_applies(arms: Sequence[Arm], measure: str, table: RunTable) -> None:
     if name.startswith(AT_BN):
         without = list(dict.fromkeys(a.ordering for a in arms if "bn" not in a.ordering.split("-")))
         if without:
-            raise NotTested(f"{measure} is read at BN, and {_list(without)} has none")
+            raise NotTested("no_bn", measure=measure, without=without)
     if step.isdigit() and "steps" in table.runs:
         shortest = int(table.runs["steps"].min())
         if int(step) > shortest:
-            raise NotTested(
-                f"{measure} is read after {step} steps, and a run has {shortest}; train for longer"
-            )
+            raise NotTested("too_short", measure=measure, step=step, steps=shortest)
 
 
 def _exact(

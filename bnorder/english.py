@@ -116,6 +116,9 @@ SENTENCES = {
     "reason.no_class": "the study has no ordering of the {axis} {value}",
     "reason.cuts": "the classes do not have the same cuts in this study ({listed})",
     "reason.unmeasured": "the study did not measure the {measure}",
+    "reason.no_bn": "{measure} is read at BN, and {without} has none",
+    "reason.too_short": "{measure} is read after {step} steps, and a run has {steps}; "
+    "train for longer",
     "reason.two_seeds": "it needs at least two seeds",
     "reason.missing": "{n} of the {needed} runs it needs are missing: {runs}",
     "reason.blank": "{n} of the {needed} runs it needs have no finite {column}: {runs}",

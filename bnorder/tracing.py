@@ -119,7 +119,8 @@ class Fixed:
     """Words that hold numbers and yet report none: the project's own, names, and quotations."""
 
     def __init__(self, phrases: Iterable[str]) -> None:
-        held = {" ".join(unescape(p).split()) for p in phrases}
+        # Ours may hold entities; a user's text that looks like one is itself.
+        held = {" ".join(p.split()) for phrase in phrases for p in (phrase, unescape(phrase))}
         held = {p for p in held if _NUMBER.search(p) and _WORDED.search(p)}
         held |= {p[:1].upper() + p[1:] for p in held}
         listed = sorted(held, key=lambda p: (-len(p), p))

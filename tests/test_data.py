@@ -50,7 +50,7 @@ def test_a_cache_file_gives_the_data_back(digits: data.Dataset, tmp_path: Path) 
     again = data.load(tmp_path / "digits.pt")
     assert again.sha256 == digits.sha256
     assert torch.equal(again.train_images, digits.train_images)
-    assert list(tmp_path.iterdir()) == [tmp_path / "digits.pt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"digits.pt", "digits.json"}
 
 
 def test_a_flipped_bit_in_the_cache_is_found(digits: data.Dataset, tmp_path: Path) -> None:
