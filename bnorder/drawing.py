@@ -104,6 +104,7 @@ def _is_wide(letter: str) -> bool:
 
 def wrapped(words: str, width: int = 30) -> str:
     """At most two lines; what does not fit ends in an ellipsis."""
+    words = plain(words)  # a number drawn has no place for its source
     if any(map(_is_wide, words)):
         return _wrapped_wide(words, width * LETTER)
     lines = textwrap.wrap(words, width, break_on_hyphens=False)
