@@ -116,7 +116,7 @@ def test_the_small_controls_climb_the_whole_ladder(
     assert set(deciding["seed"]).isdisjoint(judged["seed"])
     otherwise = section(results, "otherwise")
     assert "What each order chose" in otherwise
-    assert "learning rate: 0.01" in re.sub(r"<[^>]+>", "", otherwise).lower()
+    assert "learning rate = 0.01" in re.sub(r"<[^>]+>", "", otherwise).lower()
     assert "fig-controls" in otherwise
 
 
