@@ -25,8 +25,10 @@ def test_unpacked_elsewhere_the_archive_gives_the_published_verdicts(
     for name in ("one.tar.gz", "two.tar.gz"):
         write_archive(REPOSITORY, tmp_path / name)
     assert sha256(tmp_path / "one.tar.gz") == sha256(tmp_path / "two.tar.gz")
-    with tarfile.open(tmp_path / "one.tar.gz") as archive:
-        archive.extractall(tmp_path / "else where", filter="data")
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    unpack = ["tar", "-xzf", str(tmp_path / "one.tar.gz"), "-C", str(elsewhere)]
+    subprocess.run(unpack, check=True)  # as its reader would; Python 3.11.2 has no safe way
     project = tmp_path / "else where" / f"bnorder-{__version__}"
     done = subprocess.run(
         ["make", "report", "STUDY=quick", "FROM=published", "CORES=2"],
