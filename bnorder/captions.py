@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bnorder import look
+from bnorder.drawing import MOST_DOTS
 from bnorder.language import Language
 from bnorder.ordering import Ordering
 from bnorder.printing import amount, plain, signed, whole
@@ -98,13 +99,19 @@ def accuracy(results: Results, dataset: str, page_of: tuple[int, int], outside: 
     marks = classes_shown(results.study.orderings, words)
     reading = words.say("accuracy.reading", marks=marks)
     left = words.say("accuracy.outside") if outside else ""
+    some = some_drawn(len(results.study.seeds), words)
     note = words.say("accuracy.axis_note")
     orderings = words.count(results.facts["grid"]["ordering"], "orderings")
     return (
         words.say("accuracy.title", **_place(results, dataset, page_of)),
-        _sentences(words, message, reading, left, note),
+        _sentences(words, message, reading, some, left, note),
         words.say("accuracy.alt", orderings=orderings, message=message),
     )
+
+
+def some_drawn(n: int, words: Language) -> str:
+    """That not each of `n` has a dot, where that is so."""
+    return words.templates["dots.some"] if n > MOST_DOTS else ""
 
 
 def heat(
@@ -207,7 +214,8 @@ def claim(verdict: Row, words: Language) -> Words:
     said = words.templates["semicolon"].join(numbers)
     title = words.say("claim.title", claim=verdict["id"])
     alt = words.say("claim.alt", claim=verdict["id"], numbers=said)
-    return title, _sentences(words, opening, reading), alt
+    some = some_drawn(max((len(p["values"]) for p in parts), default=0), words)
+    return title, _sentences(words, opening, reading, some), alt
 
 
 def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
@@ -311,9 +319,10 @@ def interaction(results: Results, dataset: str, rows: Sequence[Row]) -> Words:
         mean=signed(widest["mean"]),
         interval=interval(widest, words),
     )
+    some = some_drawn(len(results.study.seeds), words)
     return (
         words.say("interaction.title", on=_place(results, dataset)["on"]),
-        _sentences(words, message, words.say("interaction.reading")),
+        _sentences(words, message, words.say("interaction.reading"), some),
         words.say("interaction.alt", message=message),
     )
 

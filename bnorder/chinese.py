@@ -141,6 +141,8 @@ FIGURES = {
     "accuracy.title": "每次训练的最终测试准确率{on}{part}",
     "accuracy.message": "平均值最高的是 {best_arm}（{best} %），最低的是 {worst_arm}（{worst} %）。",
     "accuracy.reading": "每个小标记是一个种子；其下的大标记是平均值及其 95% t 区间，超出坐标轴处截断。{marks}。",
+    "dots.some": "种子多于 100 个时只画出（并在图的数据中列出）100 个：按名次均匀选取，"
+    "包括最小和最大者；全部数据见 tables/runs.csv。",
     "accuracy.outside": "落在坐标轴左侧之外的训练以边缘的箭头标出。",
     "accuracy.axis_note": "各分图共用一条坐标轴，且不从零开始。",
     "accuracy.alt": "最终测试准确率的点列图：每种激活函数与深度一幅分图，{orderings}各占一行。{message}",

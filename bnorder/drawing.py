@@ -26,6 +26,7 @@ STYLE = look.TEMPLATES / "style.mplstyle"
 WIDTH = 6.7  # inches: the text width of an A4 page
 LETTER = 0.62  # ems that a letter takes on average
 TALLEST = 8.2  # inches: a figure and its caption still fit on a page
+MOST_DOTS = 100  # in one strip: more would be a smear, and a page that grows with the runs
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,18 @@ def below(figure: "Canvas", words: str, left: float) -> None:
 def beside(figure: "Canvas", words: str) -> None:
     """The label of the shared y axis."""
     figure.text(0.03 / WIDTH, 0.5, words, ha="left", va="center", rotation=90)
+
+
+def dots(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Which values of a strip are drawn: all, or MOST_DOTS of them evenly spaced in rank.
+
+    values: (n,) -> (at most MOST_DOTS,) indices in rising order, the least's and the greatest's
+    among them. So each dot stands for as many values. Source: quantile dot plots, Kay et al. 2016.
+    """
+    if len(values) <= MOST_DOTS:
+        return np.arange(len(values))
+    ranks = np.linspace(0, len(values) - 1, MOST_DOTS).round().astype(int)
+    return np.sort(np.argsort(values, kind="stable")[ranks])
 
 
 def spread(n: int, half: float) -> npt.NDArray[np.float64]:

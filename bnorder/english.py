@@ -170,6 +170,8 @@ FIGURES = {
     "({worst_arm}).",
     "accuracy.reading": "Each small mark is a seed; the larger mark below it is the mean with its "
     "95 % t-interval, cut off where it leaves the axis. {marks}.",
+    "dots.some": "Of more than 100 seeds, 100 are drawn and listed in the figure's data: "
+    "evenly spaced in rank, the least and the greatest among them. All stand in tables/runs.csv.",
     "accuracy.outside": "Runs left of the axis are marked by an arrowhead at its edge.",
     "accuracy.axis_note": "All panels share one axis, which does not start at zero.",
     "accuracy.alt": "Strip plots of the final test accuracy, a panel for each activation and "

@@ -11,6 +11,7 @@ from bnorder.drawing import (
     Drawing,
     Row,
     canvas,
+    dots,
     finish,
     interval_line,
     known,
@@ -101,7 +102,7 @@ def claim(verdict: Row, key: str, words: Language) -> Drawing | None:
     data = [
         {"claim": verdict["id"], "part": p["name"], "seed": s, "value": v, "unit": p["unit"]}
         for p in parts
-        for s, v in zip(p["seeds"], p["values"], strict=True)
+        for s, v in _shown(p)
     ]
     return finish(figure, key, captions.claim(verdict, words), data)
 
@@ -129,12 +130,19 @@ def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int, words: 
 
 
 def _claim_row(ax: "Axes", y: int, part: Row) -> None:
-    values = np.array([float(v) for v in part["values"] if known(v)])
+    values = np.array([float(v) for _, v in _shown(part) if known(v)])
     offsets = y - 0.18 + spread(len(values), 0.15)
     ax.plot(values, offsets, "o", color=look.INK, alpha=0.5, markersize=3.4, markeredgewidth=0)
     interval_line(ax, part, y + 0.24, 1.7)
     if known(part["mean"]):
         ax.plot([part["mean"]], [y + 0.24], "D", color=look.INK, markersize=4.5)
+
+
+def _shown(part: Row) -> list[tuple[object, object]]:
+    """The seeds and values of a part that have a dot."""
+    pairs = list(zip(part["seeds"], part["values"], strict=True))
+    values = np.array([float(v) if known(v) else math.nan for _, v in pairs])
+    return [pairs[i] for i in dots(values)]
 
 
 def class_effect(results: Results) -> list[Drawing]:

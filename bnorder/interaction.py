@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bnorder import captions, look
-from bnorder.drawing import Drawing, Row, below, beside, canvas, finish, known, margins, spread
+from bnorder.drawing import (
+    Drawing,
+    Row,
+    below,
+    beside,
+    canvas,
+    dots,
+    finish,
+    known,
+    margins,
+    spread,
+)
 from bnorder.results import Results
 from bnorder.study import dataset_slug
 
@@ -98,5 +109,6 @@ def _seeds(ax: "Axes", results: Results, dataset: str, row: Row, at: float) -> N
         dataset=dataset, variant="base", activation=row["activation"], depth=row["depth"]
     )
     values = seeds["value"].astype(float) if len(seeds) else np.zeros(0)
-    dots: dict[str, Any] = {"color": look.INK, "alpha": 0.4, "markersize": 2.6}
-    ax.plot(at + 0.045 + 0.3 * spread(len(values), 0.08), values, "o", markeredgewidth=0, **dots)
+    values = values[dots(values)]
+    style: dict[str, Any] = {"color": look.INK, "alpha": 0.4, "markersize": 2.6}
+    ax.plot(at + 0.045 + 0.3 * spread(len(values), 0.08), values, "o", markeredgewidth=0, **style)

@@ -16,6 +16,7 @@ from bnorder.drawing import (
     below,
     beside,
     canvas,
+    dots,
     finish,
     known,
     label_inches,
@@ -215,8 +216,7 @@ def _arm_strip(
 ) -> int:
     """Draw one arm; return how many of its runs lie left of the axis."""
     mark, gid = look.mark(ordering), f"o:{ordering}"
-    runs = results.runs.where(ordering=ordering, **panel.cell)
-    values = runs["test_accuracy_pp"].astype(float)
+    values = _shown(results, panel, ordering)["test_accuracy_pp"].astype(float)
     rise = y - 0.16 + spread(len(values), 0.16)
     inside, left = values >= limits[0], values < limits[0]
     seeds: dict[str, Any] = {"color": mark.colour, "alpha": 0.65, "markeredgewidth": 0, "gid": gid}
@@ -240,10 +240,17 @@ def _mean_mark(ax: "Axes", arm: Row, y: float, ordering: str, least: float) -> N
     ax.plot([mean], [y], mark.marker, color=mark.colour, markersize=5, gid=gid, **edge)
 
 
+def _shown(results: Results, panel: Panel, ordering: str) -> Table:
+    """The runs of an arm that have a dot."""
+    runs = results.runs.where(ordering=ordering, **panel.cell)
+    return runs.pick(dots(runs["test_accuracy_pp"].astype(float)))
+
+
 def _accuracy_data(results: Results, page: Page) -> list[Row]:
     axes = ("run", "dataset", "ordering", "bn_class", "activation", "depth", "variant", "seed")
     columns = (*axes, "status", "test_correct", "n_test", "test_accuracy_pp")
-    tables = [results.runs.where(**panel.cell) for panel in page.panels]
+    orderings = look.in_order(results.study.orderings)
+    tables = [_shown(results, panel, o) for panel in page.panels for o in orderings]
     return [{c: row[c] for c in columns if c in row} for t in tables for row in t.rows()]
 
 

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from report_study import FULL, make_study, rendered_study
+from report_study import FULL, POOR, make_study, rendered_study
 
 from bnorder import captions, look, svg
-from bnorder.drawing import Drawing
+from bnorder.drawing import MOST_DOTS, Drawing, dots
 from bnorder.english import ENGLISH
 from bnorder.figures import draw_all
 from bnorder.ordering import Ordering
@@ -186,3 +186,26 @@ def test_inline_drawings_share_no_ids_and_follow_the_pages_colours(
 def test_words_of_a_model_term() -> None:
     assert captions.term_words("class[bn_first]:depth[2]", ENGLISH) == "BN first × 2 blocks"
     assert captions.term_words("activation[leaky_relu]", ENGLISH) == "LeakyReLU"
+
+
+def test_strip_of_many_values_shows_a_hundred_from_the_least_to_the_greatest() -> None:
+    values = np.random.default_rng(0).normal(size=3334)
+    shown = dots(values)
+    assert len(shown) == len(set(shown)) == MOST_DOTS
+    assert {values.argmin(), values.argmax()} <= set(shown)
+    ranks = np.sort(np.argsort(np.argsort(values))[shown])
+    assert set(np.diff(ranks)) <= {33, 34}, "not evenly spaced in rank"
+    assert list(dots(values[:MOST_DOTS])) == list(range(MOST_DOTS)), "a few are all shown"
+
+
+def test_study_of_many_seeds_draws_and_lists_a_hundred_and_says_so(tmp_path: Path) -> None:
+    many = MOST_DOTS + 30
+    claimed = {"claims": "claims/article.yaml", "datasets": ["mnist"], "depths": [2, 5]}
+    folder = make_study(tmp_path, POOR | claimed | {"seeds": many}, explore=False)
+    drawings = {d.key: d for d in draw_all(results_of(folder))}
+    accuracy, claim = drawings["accuracy"], drawings["claim-T5"]
+    for drawing, strips in ((accuracy, 4), (claim, 1)):
+        assert drawing.rows == strips * MOST_DOTS, drawing.key
+        assert f"{MOST_DOTS} are drawn" in drawing.caption
+    drawn = ET.fromstring(accuracy.svg).iter(f"{SVG}use")
+    assert sum(1 for _ in drawn) < 2 * 4 * MOST_DOTS
