@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.nn.functional as F
-from training import tutorial_step
+from training import multiply_adds, tutorial_step
 
 from bnorder import data, jobs, training, whole_study
 from bnorder.captured import CapturedTrainer
@@ -232,16 +232,14 @@ def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, floa
     """Least traffic and arithmetic that the rate implies, as shares of the card's ceilings.
 
     Traffic: each layer of the body reads its input and writes its output once forwards, and twice
-    that backwards; arithmetic: multiplications and additions of the convolutions, three times.
+    that backwards; arithmetic: multiplications and additions of the convolutions.
     """
     network = Network(arm, bench.recipe, bench.dataset.shape, 10, [0])
-    floats = operations = 0
+    operations, floats = 2 * multiply_adds(arm, bench.recipe, bench.dataset.shape), 0
 
     def count(layer: Any, inputs: Any, output: Any) -> None:
-        nonlocal floats, operations
+        nonlocal floats
         floats += 3 * (inputs[0].numel() + output.numel())
-        if isinstance(layer, torch.nn.Conv2d):
-            operations += 3 * 2 * output.numel() * layer.weight[0].numel()
 
     for layer in network.body.children():
         layer.register_forward_hook(count)

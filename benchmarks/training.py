@@ -6,6 +6,8 @@ step - in an environment as it comes.
 ours: one step of `Trainer` - batch, forward, backward, optimiser - with as many seeds together as
 the study says, in the environment of a training job.
 floor: forward and backward of the same packed network on a fixed batch, and nothing else.
+ceiling: a matrix product as large as the multiplications and additions of forward and backward:
+what the core could do at most, were nothing ever read or written but in its cache.
 
 Each contestant is a process of its own with one thread. Within a round they take turns, so that a
 noisy machine is as noisy for each; reported are the median of the rounds' ratios and their
@@ -27,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 BATCH = 128
 STEPS = 4  # of each contestant in a round
-CONTESTANTS = ("ours", "floor", "tutorial_0", "tutorial_1")
+CONTESTANTS = ("ours", "floor", "ceiling", "tutorial_0", "tutorial_1")
 JOB_ENVIRONMENT = {  # as workflow/rules/train.smk sets it
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -132,7 +134,7 @@ def serve(name: str, number: int, data_file: Path) -> None:
 
     arm, dataset = arms()[number], data.load(data_file)
     recipe = load_study("studies/article.yaml").recipe
-    makers = {"ours": our_step, "floor": floor_step}
+    makers = {"ours": our_step, "floor": floor_step, "ceiling": ceiling_step}
     if name in makers:
         step = makers[name](arm, recipe, dataset)
     else:
@@ -179,6 +181,45 @@ def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
             parameter.grad = None
 
     return step
+
+
+def ceiling_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
+    """Matrix products of the shape that suits the core best, 512 in each direction but one."""
+    import torch
+
+    seeds = replicas("ceiling")
+    rows = seeds * BATCH * multiply_adds(arm, recipe, dataset.shape) // 512**2
+    left, right = torch.randn(rows, 512), torch.randn(512, 512)
+    out = torch.empty(rows, 512)
+
+    def step() -> None:
+        torch.mm(left, right, out=out)
+
+    return step
+
+
+def multiply_adds(arm: Any, recipe: Any, shape: tuple[int, int, int]) -> int:
+    """Multiplications with additions that an image costs, forwards and backwards.
+
+    Backwards costs twice forwards: by the inputs and by the weights. Classifier and elementwise
+    layers are left out; so is the gradient by the pixels, which only some orders need.
+    """
+    import torch
+
+    from bnorder.network import Network
+
+    network, counts = Network(arm, recipe, shape, 10, [0]), list[int]()
+
+    def count(layer: Any, _: Any, output: Any) -> None:
+        passes = 3 if counts else 2
+        counts.append(passes * output.numel() * layer.weight[0].numel())
+
+    for layer in network.body.children():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.zeros(1, *shape))
+    return sum(counts)
 
 
 def tutorial_step(

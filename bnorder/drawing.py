@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 from unicodedata import east_asian_width
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bnorder import look
+from bnorder.study import Study
 from bnorder.tracing import plain
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ STYLE = look.TEMPLATES / "style.mplstyle"
 WIDTH = 6.7  # inches: the text width of an A4 page
 LETTER = 0.62  # ems that a letter takes on average
 TALLEST = 8.2  # inches: a figure and its caption still fit on a page
+MOST_PANELS = 48  # of one kind of figure, a panel for each data set, activation and depth
 MOST_DOTS = 100  # in one strip: more would be a smear, and a page that grows with the runs
 
 
@@ -45,6 +47,19 @@ class Drawing:
     @property
     def rows(self) -> int:
         return self.data.count("\n") - 1
+
+
+def drawn(study: Study) -> Study:
+    """The study with only those activations and depths that its figures show: all, if they can.
+
+    Depths are thinned first, evenly, and keep the least and the greatest.
+    """
+    room = max(1, MOST_PANELS // len(study.datasets))
+    activations = study.activations[:room]
+    most = min(len(study.depths), max(1, room // len(activations)))
+    places = np.linspace(0, len(study.depths) - 1, most).round().astype(int)
+    depths = tuple(study.depths[i] for i in places)
+    return replace(study, activations=activations, depths=depths)
 
 
 def canvas(height: float) -> "Canvas":

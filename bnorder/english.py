@@ -352,6 +352,11 @@ PAGE = {
     "scheme.light": "Colours: light",
     "scheme.dark": "Colours: dark",
     # Notices and facts.
+    "notice.figures": "Some of the grid is drawn.",
+    "notice.drawn": "The figures show {activations} at the depths {depths}. Claims, tables and "
+    "files take in the whole grid.",
+    "missing.left_out": "More missing runs are listed in <code>tables/missing.json</code>.",
+    "arms.left_out": "More arms stand in <code>analysis/arms.csv</code>.",
     "notice.incomplete": "Incomplete.",
     "notice.missing": "{missing} of {expected} runs are missing; claims that need them are not "
     "tested. The missing runs are listed at the end.",

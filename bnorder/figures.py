@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bnorder import captions, forests, heat, interaction, ladder, lenses, look, panels
-from bnorder.drawing import STYLE, Drawing, canvas, finish
+from bnorder.drawing import STYLE, Drawing, canvas, drawn, finish
 from bnorder.fonts import fonts_for
 from bnorder.language import Language
 from bnorder.ordering import Ordering
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def draw_all(results: Results) -> list[Drawing]:
     """Every figure that the results can fill, in the order of the report."""
     import matplotlib
+
+    results = replace(results, study=drawn(results.study))
 
     makers: tuple[Callable[[Results], list[Drawing]], ...] = (
         panels.accuracy,

@@ -150,7 +150,7 @@ def class_effect(results: Results) -> list[Drawing]:
     rows = [
         row
         for row in results.table("class_cut").where(variant="base", effect="class").rows()
-        if row["measure"] == "test_accuracy_pp" and known(row["mean"])
+        if row["measure"] == "test_accuracy_pp" and known(row["mean"]) and _drawn(row, results)
     ]
     if len(rows) < 2:
         return []
@@ -167,6 +167,13 @@ def class_effect(results: Results) -> list[Drawing]:
     ax.set_xlabel(results.words.say("class_effect.axis"))
     margins(figure, left=label_inches(labels), top=0.05, bottom=0.42)
     return [finish(figure, "class-effect", captions.class_effect(results, rows), rows)]
+
+
+def _drawn(row: Row, results: Results) -> bool:
+    """Is it over all activations and depths, or one of those that figures show?"""
+    activations = {"all", *results.study.activations}
+    depths = {"all", *map(str, results.study.depths)}
+    return str(row["activation"]) in activations and str(row["depth"]) in depths
 
 
 def mixed_model(results: Results) -> list[Drawing]:

@@ -241,7 +241,9 @@ def _tables(results: Results) -> dict[str, Any]:
         "provenance_rows": view.provenance_rows(results, _version()),
         "plan": view.plan(results),
         "arms": view.arms(results),
-        "missing": results.missing,
+        "arms_left_out": len(results.table("arms")) > view.MOST_ARMS,
+        "missing": results.missing[: view.MOST_MISSING],
+        "missing_left_out": len(results.missing) > view.MOST_MISSING,
     }
 
 

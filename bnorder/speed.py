@@ -22,7 +22,10 @@ TRAINING = """
 optimiser. The *floor* is forward and backward of the same network on a batch that never changes.
 The *tutorial* is what one would write first: torchvision's data set with transforms, a `DataLoader`
 (with no worker, or with one of its own core), an eager model, `torch.optim.Adam`, `loss.item()` in
-each step. One thread each ([benchmarks/training.py](../benchmarks/training.py)).
+each step. The *ceiling* is a matrix product of as many multiplications and additions as the
+network's convolutions need, forwards and backwards: the most that the core could do, were nothing
+else to be done.
+One thread each ([benchmarks/training.py](../benchmarks/training.py)).
 """
 CANDIDATES = """
 ## What was tried
@@ -93,6 +96,7 @@ def _ratio(row: Row, name: str) -> str:
 def _training(rows: Sequence[Row]) -> list[str]:
     others = {"floor": "floor", "tutorial_0": "tutorial", "tutorial_1": "tutorial, 1 worker"}
     heads = ["order", "activation", "depth", "ours, images/s"]
+    others |= {"ceiling": "ceiling"} if "ours_per_ceiling" in rows[0] else {}
     heads += [f"ours per {words}" for words in others.values()]
     body = [
         [r["ordering"], r["activation"], r["depth"], f"{float(r['ours']):,.0f}"]

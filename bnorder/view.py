@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import yaml
 
 from bnorder import captions, look
+from bnorder.drawing import drawn
 from bnorder.language import Language
 from bnorder.ordering import Ordering
 from bnorder.printing import amount, p_text, percent, plain, rough, signed, whole
@@ -17,6 +19,8 @@ VERDICT_WORDS = ("supported", "contradicted", "negligible", "inconclusive", "not
 GLYPHS = dict(zip(VERDICT_WORDS, "✓✗≈?–", strict=True))
 FEW_SEEDS = 10
 FEW_TEST_IMAGES = 5000
+MOST_ARMS = 300  # in the table of arms
+MOST_MISSING = 300  # runs that are listed by name
 Row = Mapping[str, Any]
 
 
@@ -27,6 +31,12 @@ def _dataset(results: Results, dataset: str) -> str:
 def notices(results: Results) -> list[dict[str, str]]:
     """What a reader must know first: runs are missing; the study is small."""
     words, facts, found = results.words, results.facts, []
+    shown = drawn(results.study)
+    if (shown.activations, shown.depths) != (results.study.activations, results.study.depths):
+        depths = words.join(plain(d) for d in facts["grid"]["depths"] if d in shown.depths)
+        activations = words.join(look.activation_words(a, words) for a in shown.activations)
+        text = words.say("notice.drawn", activations=activations, depths=depths)
+        found.append({"head": words.say("notice.figures"), "text": text})
     if facts["runs"]["missing"]:
         counts = {k: whole(facts["runs"][k]) for k in ("missing", "expected")}
         text = words.say("notice.missing", **counts)
@@ -170,7 +180,7 @@ def survival(results: Results) -> list[dict[str, Any]]:
     """A row an arm, a cell a threshold."""
     table = results.table("survival_summary")
     rows = []
-    for arm in results.study.arms():
+    for arm in drawn(results.study).arms():
         if arm.variant != "base":
             continue
         at = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
@@ -204,8 +214,11 @@ def _cell_at(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
 
 
 def arms(results: Results) -> list[dict[str, Any]]:
-    """Every arm with its accuracy, its number of weights and the hash of its configuration."""
-    facts = results.facts
+    """The arms with their accuracy, number of weights and the hash of their configuration.
+
+    MOST_ARMS of them; analysis/arms.csv has all.
+    """
+    facts, table = results.facts, results.table("arms")
     return [
         {
             **row,
@@ -214,7 +227,7 @@ def arms(results: Results) -> list[dict[str, Any]]:
             "ordering_words": ordering_on(results, row),
             "activation_words": look.activation_words(row["activation"], results.words),
         }
-        for row in results.table("arms").rows()
+        for row in table.pick(np.arange(len(table)) < MOST_ARMS).rows()
     ]
 
 

@@ -5,20 +5,22 @@ import io
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import yaml
 from report_study import FULL, POOR, make_study, rendered_study
 
 from bnorder import captions, look, svg
-from bnorder.drawing import MOST_DOTS, Drawing, dots
+from bnorder.drawing import MOST_DOTS, MOST_PANELS, Drawing, dots, drawn
 from bnorder.english import ENGLISH
 from bnorder.figures import draw_all
 from bnorder.ordering import Ordering
 from bnorder.panels import robust_limits
 from bnorder.results import Results, load_results
-from bnorder.study import load_study
+from bnorder.study import Study, load_study
 from bnorder.tracing import plain
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -209,3 +211,20 @@ def test_study_of_many_seeds_draws_and_lists_a_hundred_and_says_so(tmp_path: Pat
         assert f"{MOST_DOTS} are drawn" in drawing.caption
     drawn = ET.fromstring(accuracy.svg).iter(f"{SVG}use")
     assert sum(1 for _ in drawn) < 2 * 4 * MOST_DOTS
+
+
+def test_vast_grid_is_drawn_in_part_with_its_least_and_greatest_depth(tmp_path: Path) -> None:
+    def study_from(raw: dict[str, Any]) -> Study:
+        file = tmp_path / "study.yaml"
+        file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        return load_study(file)
+
+    vast = POOR | {"depths": list(range(1, 41)), "activations": ["relu", "elu", "gelu"]}
+    study = study_from(vast)
+    shown = drawn(study)
+    assert len(shown.activations) * len(shown.depths) <= MOST_PANELS
+    assert (shown.depths[0], shown.depths[-1], len(shown.depths)) == (1, 40, 16)
+    assert shown.activations == study.activations
+    assert drawn(shown) == shown
+    small = study_from(FULL)
+    assert drawn(small) == small

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_study import FULL, make_study, rendered, rendered_study
+from report_study import FULL, POOR, make_study, rendered, rendered_study
 
+from bnorder import view
 from bnorder.errors import UserError
+from bnorder.figures import draw_all
 from bnorder.files import write_atomically
 from bnorder.printing import p_text, signed, whole
-from bnorder.report import contents, render, said
-from bnorder.results import Num
+from bnorder.report import contents, document, render, said
+from bnorder.results import Num, load_results
+from bnorder.study import load_study
 from bnorder.tracing import as_markup
 from bnorder.view import statements
 
@@ -64,6 +67,18 @@ def wide() -> Path:
 
 def html(folder: Path) -> str:
     return (folder / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_grid_that_no_page_can_hold_is_shown_in_part_and_says_so(tmp_path: Path) -> None:
+    vast = POOR | {"depths": list(range(1, 61)), "activations": ["relu", "elu", "gelu", "silu"]}
+    folder = make_study(tmp_path, vast, drop=view.MOST_MISSING + 1, explore=False)
+    study = load_study(folder / "study.yaml")
+    results = load_results(study, folder / "study.yaml", folder / "tables", folder / "analysis")
+    page = Page(document(results, draw_all(results), "html"))
+    assert "The figures show ReLU, ELU, GELU and SiLU at the depths 1, 6," in page.words
+    assert page.words.count("More arms stand in analysis/arms.csv") == 1
+    assert page.words.count("More missing runs are listed in tables/missing.json") == 1
+    assert len(page.all("tr")) < view.MOST_ARMS + 300
 
 
 def verdicts(folder: Path) -> dict[str, Any]:
