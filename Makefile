@@ -104,7 +104,9 @@ check: ## lint, formats, types, the workflow's lint, schemas and lock
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv="$$(command -v uv)" || { echo "error: make lock needs uv; see docs.astral.sh/uv" >&2; exit 2; }; \
 	"$$uv" pip compile --universal --python-version 3.11 --generate-hashes --extra dev --upgrade \
-	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	  --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock; \
+	"$$uv" pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --no-emit-index-url --no-annotate --no-header tests/kubernetes.in -o tests/kubernetes.lock
 
 dictionary: ## renew docs/data-dictionary.md from bnorder/dictionary.py
 	@$(call USE,); python scripts/dictionary.py

@@ -90,12 +90,16 @@ def state_of(paths: object) -> dict[str, tuple[bytes, int]]:
     return {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in paths}  # type: ignore[attr-defined]
 
 
+def contents_of(paths: object) -> dict[str, bytes]:
+    return {name: content for name, (content, _) in state_of(paths).items()}
+
+
 def test_cache_with_a_flipped_bit(
     study: Study, in_peace: dict[str, bytes], rng: random.Random, ledger: Ledger
 ) -> None:
     assert study.finish() == in_peace
     study.take_away(study.records()[0])
-    kept = state_of(study.records())
+    kept = contents_of(study.records())
     cache = study.project / "results/data/digits.pt"
     flip_a_bit(cache, rng, among=(0.1, 0.8))
     status, said = study.run()
@@ -107,7 +111,8 @@ def test_cache_with_a_flipped_bit(
     before = study.work().epochs
     cache.unlink()
     assert study.finish() == in_peace
-    assert state_of(p for p in study.records() if p.name in kept) == kept
+    # Its job was asked again and found its runs finished; Snakemake then sets the file's time.
+    assert contents_of(p for p in study.records() if p.name in kept) == kept
     redone = study.work().epochs - before
     assert redone == 4 * 12
     assert timeless(study.results) == in_peace
@@ -183,13 +188,12 @@ def test_clock_that_jumped(
     assert until(lambda: study.records() or process.poll() is not None), study.text()
     kill(study.processes(""))
     process.wait(timeout=SECONDS)
-    done = state_of(study.records())
+    done = contents_of(study.records())
     for path in study.results.rglob("*"):
         then = time.time() + years * 31_557_600 * rng.random()
         os.utime(path, (then, then))
     assert study.finish() == in_peace
-    records = {name: content for name, (content, _) in state_of(study.records()).items()}
-    assert all(records[name] == content for name, (content, _) in done.items())
+    assert done.items() <= contents_of(study.records()).items()
     assert study.finish() == in_peace
     ledger.note(f"Files up to {years:+d} years off", 1, "nothing", study.redone())
 

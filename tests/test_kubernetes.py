@@ -1,7 +1,8 @@
 """The Kubernetes profile, as far as it can be tried without a cluster.
 
-The plugins and a pretended S3 are in no lock, since nothing else needs them:
-`pip install .[kubernetes] "moto[server]"`. With them a study runs on pods that are pretended.
+The plugins and a pretended S3 are not in requirements.lock, since nothing else needs them:
+`"$(bash tests/kubernetes.sh /tmp/pods)" -m pytest tests/test_kubernetes.py`. With them a study
+runs on pods that are pretended.
 """
 
 import json
