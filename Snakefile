@@ -11,7 +11,7 @@ sys.path.insert(0, workflow.basedir)
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]))
 
 from bnorder.errors import exit_cleanly
-from bnorder.fonts import require_fonts
+from bnorder.report.fonts import require_fonts
 from bnorder.locks import hold_study
 from bnorder.workflow import require_pdf_libraries
 

@@ -2,7 +2,7 @@
 
 A contrast is a weighted sum of terms; a term is the mean over the arms that it selects. An axis
 that a term does not name is averaged over, but for the variant, which is then `base`. What comes
-of a claim, `Estimate` and `Verdict`, is defined here too; `bnorder.verdicts` makes them.
+of a claim, `Estimate` and `Verdict`, is defined here too; `bnorder.statistics.verdicts` makes them.
 """
 
 from collections.abc import Mapping, Sequence

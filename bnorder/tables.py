@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from bnorder.claims import ACCURACY, AXES, Claims
-from bnorder.contrasts import describe
 from bnorder.errors import UserError
 from bnorder.schema import HIDDEN
+from bnorder.statistics.contrasts import describe
 from bnorder.study import Study
 
 DEFAULTS: dict[str, str | int] = {

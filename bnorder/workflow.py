@@ -12,7 +12,7 @@ import yaml
 from bnorder.claims import Claim, load_claims
 from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
 from bnorder.ordering import Activation, Ordering
-from bnorder.published import STUDY, published_folder
+from bnorder.publishing.published import STUDY, published_folder
 from bnorder.schema import parse_yaml
 from bnorder.study import Study, load_study, study_schema
 

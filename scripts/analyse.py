@@ -27,7 +27,7 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    from bnorder.analysis import analyse, load_inputs
+    from bnorder.statistics.analysis import analyse, load_inputs
 
     inputs = load_inputs(args.runs, args.claims, args.study, args.selection)
     out = args.out or args.runs.parent / "analysis"

@@ -15,8 +15,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=default, help="the file to write")
     arguments = parser.parse_args()
 
-    from bnorder.archive import write_archive
-    from bnorder.published import sha256
+    from bnorder.publishing.archive import write_archive
+    from bnorder.publishing.published import sha256
 
     files = write_archive(Path(__file__).resolve().parents[1], arguments.out)
     size = arguments.out.stat().st_size / 1e6

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("report/calibration"))
     args = parser.parse_args()
 
-    from bnorder.calibration import calibrate
+    from bnorder.statistics.calibration import calibrate
 
     lines = calibrate(
         args.claims,

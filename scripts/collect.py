@@ -17,7 +17,8 @@ def main() -> None:
     parser.add_argument("--allow-missing", action="store_true", help="go on without missing runs")
     arguments = parser.parse_args()
 
-    from bnorder import checkpoints, published, records
+    from bnorder import checkpoints, records
+    from bnorder.publishing import published
     from bnorder.study import load_study
 
     study = load_study(arguments.study)

@@ -8,7 +8,7 @@ from bnorder.errors import exit_cleanly
 
 
 def main() -> None:
-    from bnorder.confirmation import CONDITIONS, FOLDER
+    from bnorder.publishing.confirmation import CONDITIONS, FOLDER
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", nargs="*", metavar="KEY=VALUE", help="study=NAME")
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder of the table")
     arguments = parser.parse_args()
 
-    from bnorder import confirmation, published
+    from bnorder.publishing import confirmation, published
 
     pairs = dict(word.partition("=")[::2] for word in arguments.config)
     folder = published.published_folder("published", pairs.get("study", "quick"))

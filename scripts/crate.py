@@ -13,8 +13,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the file to write")
     arguments = parser.parse_args()
 
-    from bnorder.crate import write_crate
-    from bnorder.published import published_folder, verify
+    from bnorder.publishing.crate import write_crate
+    from bnorder.publishing.published import published_folder, verify
 
     pairs = dict(word.partition("=")[::2] for word in arguments.config)
     root = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
 
     from bnorder.files import write_atomically
-    from bnorder.pages import pages
+    from bnorder.publishing.pages import pages
 
     for path, text in pages(Path(__file__).resolve().parents[1]).items():
         write_atomically(path, text.encode("utf-8"))

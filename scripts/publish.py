@@ -14,7 +14,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("report/published"))
     arguments = parser.parse_args()
 
-    from bnorder import published, publishing, records
+    from bnorder.publishing import published, publish
+    from bnorder import records
     from bnorder.errors import UserError
     from bnorder.workflow import configured_study, published_source, setting
 
@@ -22,16 +23,16 @@ def main() -> None:
     study, source = configured_study(pairs)[2], published_source(pairs)
     results = arguments.results / study.name
     if source:
-        study = publishing.planned_study(study, source)
+        study = publish.planned_study(study, source)
     read, folder = (
         (published.published_records, source) if source else (records.collect, results / "records")
     )
     found = [record for part in study.parts() for record in read(part, folder)]
     if not found:
         raise UserError(f"{results}: no records; train first: make report STUDY={study.name}")
-    costs = publishing.measured_costs(study, found, results, arguments.out / study.name)
+    costs = publish.measured_costs(study, found, results, arguments.out / study.name)
     missing = bool(setting(pairs, "allow_missing"))
-    folder = publishing.publish(study, found, costs, arguments.out, allow_missing=missing)
+    folder = publish.publish(study, found, costs, arguments.out, allow_missing=missing)
     say(folder, published.read_manifest(folder))
 
 

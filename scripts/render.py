@@ -23,7 +23,7 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    from bnorder.report import render, render_archive
+    from bnorder.report.document import render, render_archive
 
     parts = (options.study, options.tables, options.analysis, options.out)
     if options.archive:

@@ -13,7 +13,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder.locks import hold_study
-    from bnorder.published import published_folder, restore
+    from bnorder.publishing.published import published_folder, restore
     from bnorder.workflow import configured_study
 
     pairs = dict(word.partition("=")[::2] for word in arguments.config)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bnorder.analysis import analyse, load_inputs
+from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.study import Run, Study, load_study
 
 STEPS = (0, 10, 20, 40, 60, 80, 100, 130, 160, 200, 250, 300, 400, 600, 1000)
@@ -198,7 +198,7 @@ def report_of(name: str) -> Path:
 
 def rendered(folder: Path, lang: str = "en") -> Path:
     """Render the report of a study's folder into it; return the folder."""
-    from bnorder.report import render
+    from bnorder.report.document import render
 
     parts = (folder / "study.yaml", folder / "tables", folder / "analysis", folder / "report")
     render(*parts, lang=lang)

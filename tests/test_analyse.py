@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from bnorder.analysis import analyse, load_inputs
-from bnorder.calibration import simulated_runs
 from bnorder.errors import UserError
+from bnorder.statistics.analysis import analyse, load_inputs
+from bnorder.statistics.calibration import simulated_runs
 from bnorder.study import load_study
 from bnorder.tables import read_runs
 from tests.test_claims import one
@@ -268,7 +268,7 @@ def test_missing_files_and_arguments_say_what_to_do(tmp_path: Path) -> None:
 def test_nothing_half_written_replaces_an_older_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bnorder import analysis
+    from bnorder.statistics import analysis
 
     old = tmp_path / "verdicts.json"
     old.write_text("old")

@@ -11,10 +11,10 @@ from conftest import REPOSITORY, copy_project
 from verdict_numbers import assert_same_verdicts
 
 from bnorder import __version__
-from bnorder.archive import write_archive
-from bnorder.crate import write_crate
 from bnorder.errors import UserError
-from bnorder.published import sha256
+from bnorder.publishing.archive import write_archive
+from bnorder.publishing.crate import write_crate
+from bnorder.publishing.published import sha256
 
 QUICK = REPOSITORY / "report/published/quick"
 

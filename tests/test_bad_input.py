@@ -24,9 +24,9 @@ from test_claims import one
 from test_records import record
 
 from bnorder import data, records, workflow
-from bnorder.analysis import load_inputs
 from bnorder.claims import load_claims
 from bnorder.errors import LONGEST, UserError, exit_cleanly
+from bnorder.statistics.analysis import load_inputs
 from bnorder.study import REPOSITORY as LIBRARY
 from bnorder.study import load_study, parse_override, study_schema
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bnorder import data
-from bnorder.speed import speed_page
+from bnorder.publishing.speed import speed_page
 
 OTHERS = ("floor", "tutorial_0", "tutorial_1", "ceiling")
 

@@ -8,8 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from bnorder import estimates as est
-from bnorder.calibration import (
+from bnorder.claims import Claim, load_claims
+from bnorder.errors import UserError
+from bnorder.statistics import estimates as est
+from bnorder.statistics.calibration import (
     World,
     _planted,
     _sd_of,
@@ -19,8 +21,6 @@ from bnorder.calibration import (
     coverage,
     simulate,
 )
-from bnorder.claims import Claim, load_claims
-from bnorder.errors import UserError
 from tests.test_claims import ARTICLE
 
 CLAIMS = {c.id: c for c in load_claims(ARTICLE).claims}

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from bnorder.claims import Claims, claims_schema, load_claims
-from bnorder.contrasts import (
+from bnorder.errors import UserError
+from bnorder.statistics.contrasts import (
     Grid,
     NotTested,
     check_meaning,
@@ -16,7 +17,6 @@ from bnorder.contrasts import (
     describe,
     weighted_arms,
 )
-from bnorder.errors import UserError
 
 ARTICLE = Path(__file__).parents[1] / "claims" / "article.yaml"
 PLAN = [

@@ -10,9 +10,9 @@ import yaml
 from conftest import REPOSITORY
 from made_up_records import made_up_records
 
-from bnorder import confirmation
 from bnorder.errors import UserError
-from bnorder.pages import spread
+from bnorder.publishing import confirmation
+from bnorder.publishing.pages import spread
 from bnorder.records import Record
 from bnorder.study import Study, load_study
 

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from bnorder import estimates as est
-from bnorder.calibration import simulated_runs
 from bnorder.claims import Claim, Part, Term, load_claims
-from bnorder.contrasts import Grid, RunTable
 from bnorder.errors import UserError
-from bnorder.sentences import Writer
+from bnorder.language.sentences import Writer
+from bnorder.statistics import estimates as est
+from bnorder.statistics.calibration import simulated_runs
+from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.verdicts import judge
 from bnorder.study import Arm
-from bnorder.verdicts import judge
 
 FLIPS = est.flip_signs(8, np.random.default_rng(0))
 ORDERS = ("bn-act-conv", "conv-bn-act", "act-bn-conv", "conv-act-bn")

@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats import weightstats
 from statsmodels.stats.multitest import multipletests
 
-from bnorder import estimates as est
+from bnorder.statistics import estimates as est
 
 # Darwin's maize: differences in height of 15 pairs, crossed - self-fertilised, eighths of an inch.
 # Fisher (1935), The Design of Experiments, ch. 3, table 3, and section 21.

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnorder import survival
-from bnorder.calibration import simulated_runs
 from bnorder.claims import load_claims
-from bnorder.contrasts import Grid, RunTable
-from bnorder.explore import (
+from bnorder.statistics import survival
+from bnorder.statistics.calibration import simulated_runs
+from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.explore import (
     arms,
     bands,
     by_variant,
@@ -18,9 +18,9 @@ from bnorder.explore import (
     crossed_orders,
     pairwise,
 )
-from bnorder.mixed import FACTORS, design, mixed_model
+from bnorder.statistics.mixed import FACTORS, design, mixed_model
+from bnorder.statistics.survival import steps_to_thresholds, survival_tables
 from bnorder.study import Arm
-from bnorder.survival import steps_to_thresholds, survival_tables
 from bnorder.tables import read_runs
 from tests.test_claims import ARTICLE
 
@@ -57,7 +57,7 @@ def remissions() -> pd.DataFrame:
 
 
 def test_kaplan_meier_and_log_rank_of_the_remission_data() -> None:
-    from bnorder import survival
+    from bnorder.statistics import survival
 
     frame = remissions()
     long = frame.assign(
@@ -203,7 +203,7 @@ def test_arms_count_divergences_and_summarise_accuracy() -> None:
 
 
 def planted_class_and_cut(arm: Arm) -> float:
-    from bnorder.contrasts import describe
+    from bnorder.statistics.contrasts import describe
 
     about = describe(arm.ordering)
     cut = {"conv_first": 0.0, "conv_middle": 0.5, "conv_last": 1.0}[about["cut"]]

@@ -13,15 +13,15 @@ import pytest
 import yaml
 from report_study import FULL, POOR, make_study, rendered_study
 
-from bnorder import captions, look, svg
-from bnorder.drawing import MOST_DOTS, MOST_PANELS, Drawing, dots, drawn
-from bnorder.english import ENGLISH
-from bnorder.figures import draw_all
+from bnorder.language.english import ENGLISH
 from bnorder.ordering import Ordering
-from bnorder.panels import robust_limits
-from bnorder.results import Results, load_results
+from bnorder.report import captions, look, svg
+from bnorder.report.drawing import MOST_DOTS, MOST_PANELS, Drawing, dots, drawn
+from bnorder.report.figures import draw_all
+from bnorder.report.panels import robust_limits
+from bnorder.report.results import Results, load_results
+from bnorder.report.tracing import plain
 from bnorder.study import Study, load_study
-from bnorder.tracing import plain
 
 SVG = "{http://www.w3.org/2000/svg}"
 PAPERS = {"light": "#ffffff", "dark": "#15171a"}

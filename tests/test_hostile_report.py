@@ -13,7 +13,7 @@ from test_claims import one
 from test_report import Page
 
 from bnorder import data
-from bnorder.pdf import _fetcher
+from bnorder.report.pdf import _fetcher
 
 ATTACKS = {
     "script": "<script>alert(1)</script>",

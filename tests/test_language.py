@@ -12,12 +12,12 @@ from pypdf import PdfReader
 from report_study import report_of
 from test_sentences import CASES
 
-from bnorder import fonts
-from bnorder.chinese import CHINESE
-from bnorder.english import ENGLISH, FIGURES, PAGE, SENTENCES
 from bnorder.errors import UserError
 from bnorder.language import Language
-from bnorder.sentences import Writer
+from bnorder.language.chinese import CHINESE
+from bnorder.language.english import ENGLISH, FIGURES, PAGE, SENTENCES
+from bnorder.language.sentences import Writer
+from bnorder.report import fonts
 from bnorder.workflow import chosen
 
 

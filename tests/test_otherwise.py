@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from bnorder import otherwise
-from bnorder.analysis import analyse, load_inputs
-from bnorder.calibration import simulated_runs
-from bnorder.contrasts import Grid, RunTable
-from bnorder.derived import choices, chosen_runs, extended, recomputed_runs
 from bnorder.errors import UserError
+from bnorder.statistics import otherwise
+from bnorder.statistics.analysis import analyse, load_inputs
+from bnorder.statistics.calibration import simulated_runs
+from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.derived import choices, chosen_runs, extended, recomputed_runs
 from bnorder.study import Selection, Study, load_study
 from bnorder.tables import read_runs
 from bnorder.workflow import configured_study
@@ -206,7 +206,7 @@ def test_the_ladder_shows_each_effect_and_how_it_moves_within_seeds() -> None:
 
 
 def _described(arm: object) -> dict[str, object]:
-    from bnorder.contrasts import describe
+    from bnorder.statistics.contrasts import describe
 
     return vars(arm) | describe(arm.ordering)  # type: ignore[attr-defined]
 

@@ -16,11 +16,12 @@ from conftest import REPOSITORY, copy_project
 from made_up_records import made_up_records
 from verdict_numbers import assert_same_verdicts
 
-from bnorder import __version__, published
-from bnorder.analysis import analyse, load_inputs
+from bnorder import __version__
 from bnorder.claims import load_claims
-from bnorder.pages import answer, costs, pages, read_published, replace_block
+from bnorder.publishing import published
+from bnorder.publishing.pages import answer, costs, pages, read_published, replace_block
 from bnorder.records import write_tables
+from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.study import load_study
 from bnorder.workflow import check_claims, configured_study
 

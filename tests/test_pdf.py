@@ -327,7 +327,7 @@ def test_html_and_pdf_are_the_same_bytes_when_built_again_elsewhere(tmp_path: Pa
 
 
 def test_the_archives_edition_is_tagged_and_carries_the_tables(tmp_path: Path) -> None:
-    from bnorder.report import render_archive
+    from bnorder.report.document import render_archive
 
     study = rendered_study("poor")
     (study / "tables" / "runs.csv").write_text("run\nmade up\n")

@@ -11,9 +11,10 @@ import yaml
 from conftest import REPOSITORY
 from made_up_records import made_up_records
 
-from bnorder import published, publishing, records
+from bnorder import records
 from bnorder.checkpoints import finished_runs
 from bnorder.errors import UserError
+from bnorder.publishing import publish, published
 from bnorder.records import Probe, Record
 from bnorder.study import Study, load_study
 
@@ -108,7 +109,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
         study = small(folder)
-        publishing.publish(study, made_up_records(study), [], folder)
+        publish.publish(study, made_up_records(study), [], folder)
     return folder
 
 
@@ -143,24 +144,24 @@ def test_an_incomplete_study_is_reported_on_its_whole_seeds_and_keeps_every_reco
 ) -> None:
     study = small(tmp_path)
     found = made_up_records(study)[:-1]  # seed 3 lacks an arm
-    folder = publishing.publish(study, found, [], tmp_path)
+    folder = publish.publish(study, found, [], tmp_path)
     manifest = published.read_manifest(folder)
     assert not manifest["complete"]
     assert manifest["seeds"] == {"planned": [0, 1, 2, 3], "reported": [0, 1, 2]}
     verdicts = json.loads((folder / "verdicts.json").read_text(encoding="utf-8"))
     assert (verdicts["n_seeds"], verdicts["runs"]["missing"]) == (3, [])
     assert published.read_tables(folder) == found
-    assert publishing.planned_study(published.published_study(folder), folder) == study
+    assert publish.planned_study(published.published_study(folder), folder) == study
 
 
 def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Path) -> None:
     study = small(tmp_path)
     found = [record for record in made_up_records(study) if record.run.arm.depth == 2][:13]
     with pytest.raises(UserError, match=r"13 of 32 runs .* ALLOW_MISSING=1"):
-        publishing.publish(study, found, [], tmp_path)
+        publish.publish(study, found, [], tmp_path)
     assert not (tmp_path / "small").exists()
     assert len(list(tmp_path.iterdir())) == 1  # no scratch folder is left
-    folder = publishing.publish(study, found, [], tmp_path, allow_missing=True)
+    folder = publish.publish(study, found, [], tmp_path, allow_missing=True)
     assert "19 of the 32 runs are missing" in (folder / "verdicts.json").read_text("utf-8")
     assert published.read_manifest(folder)["runs"]["missing_in_report"] == 19
 
@@ -172,15 +173,15 @@ def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Pat
     benchmarks = tmp_path / "results/benchmarks/train"
     benchmarks.mkdir(parents=True)
     (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n9.5\t700\t8.25\n")
-    costs = publishing.measured_costs(study, found, tmp_path / "results", tmp_path / "small")
+    costs = publish.measured_costs(study, found, tmp_path / "results", tmp_path / "small")
     assert [(c.job, c.runs, c.processor_seconds) for c in costs] == [(job.name, 2, 8.25)]
     folder = put(found, tmp_path)
-    publishing.write_costs(costs, folder / "costs.csv")
+    publish.write_costs(costs, folder / "costs.csv")
     published.write_sums(folder)
     (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n9.5\t100\t7.25\n")
-    assert publishing.measured_costs(study, found, tmp_path / "results", folder) == costs
+    assert publish.measured_costs(study, found, tmp_path / "results", folder) == costs
     (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.05\n")
-    assert publishing.measured_costs(study, found, tmp_path / "results", tmp_path / "new") == []
+    assert publish.measured_costs(study, found, tmp_path / "results", tmp_path / "new") == []
 
 
 # Taking them over

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from report_study import FULL, POOR, make_study, rendered, rendered_study
 
-from bnorder import view
 from bnorder.errors import UserError
-from bnorder.figures import draw_all
 from bnorder.files import write_atomically
-from bnorder.printing import p_text, signed, whole
-from bnorder.report import contents, document, render, said
-from bnorder.results import Num, load_results
+from bnorder.language.printing import Num, p_text, signed, whole
+from bnorder.report import document, view
+from bnorder.report.document import contents, render, said
+from bnorder.report.figures import draw_all
+from bnorder.report.results import load_results
+from bnorder.report.tracing import as_markup
+from bnorder.report.view import statements
 from bnorder.study import load_study
-from bnorder.tracing import as_markup
-from bnorder.view import statements
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bnorder.claims import VERDICTS, Claim, Verdict
-from bnorder.contrasts import Grid, RunTable
-from bnorder.english import ENGLISH
-from bnorder.sentences import Writer, number, p_value
-from bnorder.verdicts import judge, untested
+from bnorder.language.english import ENGLISH
+from bnorder.language.printing import number, p_value
+from bnorder.language.sentences import Writer
+from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.verdicts import judge, untested
 from tests.test_verdicts import SPREAD, claim, compound, runs
 
 NUMBER = r"([+\u2212]?\d+(?:\.\d+)?)"

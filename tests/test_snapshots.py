@@ -17,9 +17,9 @@ import pytest
 from conftest import REPOSITORY
 from report_study import report_of
 
-from bnorder.analysis import analyse, document, load_inputs
-from bnorder.calibration import simulated_runs
 from bnorder.ordering import Ordering
+from bnorder.statistics.analysis import analyse, document, load_inputs
+from bnorder.statistics.calibration import simulated_runs
 from bnorder.study import Arm, load_study
 from bnorder.summary import WIDTH, summary
 

@@ -8,10 +8,10 @@ from markupsafe import escape
 from report_study import rendered_study
 
 from bnorder.language import CODES, language
-from bnorder.report import fixed
-from bnorder.results import Num, Results, files_of, load_results
-from bnorder.study import load_study
-from bnorder.tracing import (
+from bnorder.language.printing import Num
+from bnorder.report.document import fixed
+from bnorder.report.results import Results, files_of, load_results
+from bnorder.report.tracing import (
     Fixed,
     Places,
     Untraced,
@@ -23,6 +23,7 @@ from bnorder.tracing import (
     plain,
     prints_as,
 )
+from bnorder.study import load_study
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnorder import estimates as est
-from bnorder.calibration import simulated_runs
 from bnorder.claims import Claim, Part, Term, Verdict
-from bnorder.contrasts import Grid, RunTable
+from bnorder.statistics import estimates as est
+from bnorder.statistics.calibration import simulated_runs
+from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.verdicts import judge
 from bnorder.study import Arm
-from bnorder.verdicts import judge
 
 AXES = {
     "dataset": ("mnist",),
@@ -319,8 +319,8 @@ def test_any_missing_run_gives_not_tested(gain, seed, depth) -> None:  # type: i
 
 
 def test_simulated_studies_without_effect_seldom_get_a_wrong_verdict() -> None:
-    from bnorder.calibration import World, any_wrong, article_grid, simulate
     from bnorder.claims import load_claims
+    from bnorder.statistics.calibration import World, any_wrong, article_grid, simulate
     from tests.test_claims import ARTICLE
 
     claims = [c for c in load_claims(ARTICLE).claims if c.family == "experiment"]
@@ -343,7 +343,7 @@ def test_sign_flip_uses_whole_numbers() -> None:
 
 
 def test_contrasts_of_counts_are_compared_in_whole_numbers() -> None:
-    from bnorder.contrasts import contrast_of
+    from bnorder.statistics.contrasts import contrast_of
 
     third = replace(claim().parts[0], threshold=None)
     contrast = contrast_of(third, table(runs(SPREAD)))

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from report_study import FULL, make_study, rendered
 
-from bnorder import why
-from bnorder.calibration import simulated_runs
 from bnorder.claims import Claim, Part, Term, load_claims
-from bnorder.contrasts import Grid, RunTable
+from bnorder.statistics import why
+from bnorder.statistics.calibration import simulated_runs
+from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.verdicts import judge
 from bnorder.study import load_study
-from bnorder.verdicts import judge
 
 ORDERS = ("bn-act-conv", "conv-bn-act", "act-bn-conv", "conv-act-bn")
 ACT_FIRST = ("act-bn-conv", "conv-act-bn")
@@ -190,8 +190,8 @@ def test_without_probes_the_tables_are_empty_but_of_their_kinds() -> None:
 
 def test_every_probe_that_a_claim_may_name_has_its_lens_and_words() -> None:
     from bnorder.claims import claims_schema
-    from bnorder.english import ENGLISH
-    from bnorder.lenses import probe_words
+    from bnorder.language.english import ENGLISH
+    from bnorder.report.lenses import probe_words
 
     named = claims_schema()["$defs"]["claim"]["properties"]["probe"]["enum"]
     assert set(named) == set(why.LENSES)
@@ -202,7 +202,7 @@ def test_every_probe_that_a_claim_may_name_has_its_lens_and_words() -> None:
 
 
 def test_the_report_tells_each_story_with_its_numbers_and_pictures(tmp_path: Path) -> None:
-    from bnorder.analysis import analyse, load_inputs
+    from bnorder.statistics.analysis import analyse, load_inputs
 
     raw = FULL | {"depths": [2, 5], "activations": ["relu"], "thresholds": [97]}
     folder = make_study(tmp_path / "probed", raw, explore=False)

@@ -2,7 +2,7 @@
 # torch, no network, nothing read but the study, the claims and the library's source.
 from bnorder.devices import cuda_devices
 from bnorder.dictionary import tables
-from bnorder.language import CODES, language
+from bnorder.language.words import CODES, language
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.summary import summary
@@ -55,7 +55,7 @@ JOB_PRIORITIES = {name: len(JOBS) - place for place, name in enumerate(JOBS)}
 RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 # Digests of source without its comments: a rule re-runs when the code behind it changes. What
 # follows training takes seconds, so any change of the library redoes it; no list to keep.
-LIBRARY = source_hash(sorted(Path("bnorder").glob("*.py")))
+LIBRARY = source_hash(sorted(Path("bnorder").rglob("*.py")))
 DATA_SOURCE = source_hash([Path("bnorder/data.py")])
 TEMPLATES = sorted(
     str(p)

@@ -1,0 +1,310 @@
+"""The grammar: a verdict in, sentences out. Every sentence about results is made here.
+
+Numbers are printed with as many digits as it takes to show on which side of zero, of the margin
+and of the 5 % level they lie, so that no sentence contradicts its own numbers by rounding.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bnorder.claims import ACCURACY, VERDICTS, Claim, Estimate, Note, Verdict
+from bnorder.language import Language, Reason, language, spoken
+from bnorder.language.printing import LEVEL, MINUS, number, p_value
+from bnorder.statistics.estimates import smallest_p
+
+STABLE = 0.8
+
+
+class Writer:
+    """Sentences in one language."""
+
+    def __init__(self, words: Language | None = None) -> None:
+        self.language = words or language("en")
+
+    def say(self, key: str, **fields: object) -> str:
+        return self.language.say(key, **fields)
+
+    def own(self, text: str) -> str:
+        """A reason, or a text of a claims file, in this language as far as it is known there."""
+        if isinstance(text, Reason):
+            return spoken(self.language, text.key, text.fields)
+        return self.language.own(text)
+
+    def paragraph(self, sentences: Sequence[str]) -> str:
+        return self.language.templates["space"].join(sentences)
+
+    def amount(self, value: float, e: Estimate, *, sign: bool = False, short: bool = False) -> str:
+        """A value of this part's measure with its unit."""
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        text = self._localise(number(value, points))
+        plus = "+" if sign and value > 0 else ""
+        unit = self.say(f"short_unit.{e.unit}") if short else self.language.units[e.unit]
+        return f"{plus}{text}{unit}"
+
+    def _localise(self, text: str) -> str:
+        return text.replace(".", self.language.decimal)
+
+    def measure(self, e: Estimate) -> str:
+        return self.language.measures.get(e.measure, e.measure)
+
+    # --- one part -----------------------------------------------------------------------------
+
+    def statement(self, claim: Claim, e: Estimate) -> str:
+        """What a part's numbers say, by its own verdict."""
+        kind = "two_sided" if claim.two_sided else claim.type
+        alone = e.verdict == "inconclusive" and claim.type != "equivalence" and e.p < LEVEL
+        return self.say(
+            f"{kind}.{e.verdict}" + (".family" if alone else ""),
+            measure=self.measure(e),
+            mean=self.amount(e.mean, e, sign=True),
+            effect=self.amount(abs(e.mean), e),
+            margin=self.plain(e.margin) + self.language.units[e.unit],
+            threshold=self.plain(e.threshold) + (" %" if e.unit == "pp" else ""),
+        )
+
+    def plain(self, value: float | None) -> str:
+        """A margin or threshold as its author wrote it."""
+        return "" if value is None else self._localise(f"{value:g}".replace("-", MINUS))
+
+    def numbers(self, claim: Claim, e: Estimate, v: Verdict | None = None) -> str:
+        """Interval, test and seeds; with `v` also the p-value after Holm."""
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        items = [
+            self.say(
+                "numbers",
+                low=self._localise(number(e.ci_low, points)),
+                high=self._localise(number(e.ci_high, points)),
+            ),
+            *self.tests(claim, e),
+        ]
+        if v is not None:
+            items.append(self.say("holm", p=p_value(v.p_adjusted)))
+        items.append(self.say("seeds", n=e.n))
+        return self.language.templates["semicolon"].join(items)
+
+    def tests(self, claim: Claim, e: Estimate) -> list[str]:
+        """The tests that the part's verdict rests on."""
+        if claim.type == "equivalence":
+            if e.verdict == "contradicted":
+                return [self.say("beyond", p=p_value(e.outside_p))]
+            return [self.say("tost", p=p_value(e.tost_p))]
+        named = [self.say("sign_flip", p=p_value(e.p))]
+        if e.verdict == "negligible":
+            named.append(self.say("tost", p=p_value(e.tost_p)))
+        return named
+
+    def part(self, claim: Claim, e: Estimate) -> str:
+        name = self.language.capital(self.own(e.name))
+        return self.say(
+            "part", name=name, statement=self.statement(claim, e), numbers=self.numbers(claim, e)
+        )
+
+    # --- a verdict ----------------------------------------------------------------------------
+
+    def text(self, v: Verdict) -> str:
+        """The verdict in full: what, how much, by which test, and what more it would take."""
+        if v.verdict == "not tested":
+            return self.say("not_tested", reason=self.own(v.reason).rstrip("."))
+        sentences = [self._one(v) if len(v.estimates) == 1 else self._all(v)]
+        if all(e.sd == 0 for e in v.estimates):
+            sentences.append(self.say("constant"))
+        if v.too_small:
+            sentences.append(self._too_small(v))
+        if v.verdict == "inconclusive":
+            sentences += self._outlook(v)
+        if v.checks_disagree:
+            sentences.append(self.say("disagree", checks=self.checks(v)))
+        return self.paragraph(sentences)
+
+    def checks(self, v: Verdict) -> str:
+        """The tests that disagree with the sign-flip test."""
+        return self.language.templates["semicolon"].join(self.own(c) for c in v.checks_disagree)
+
+    def _one(self, v: Verdict) -> str:
+        e = v.estimates[0]
+        return self.say(
+            "one",
+            verdict=self.language.verdicts[v.verdict],
+            statement=self.statement(v.claim, e),
+            numbers=self.numbers(v.claim, e, v),
+        )
+
+    def _all(self, v: Verdict) -> str:
+        together = self.say("together", p=p_value(v.p))
+        holm = self.say("holm", p=p_value(v.p_adjusted))
+        return self.say(
+            "all",
+            verdict=self.language.verdicts[v.verdict],
+            count=len(v.estimates),
+            numbers=self.language.templates["semicolon"].join([together, holm]),
+            parts=self.paragraph([self.part(v.claim, e) for e in v.estimates]),
+        )
+
+    def _too_small(self, v: Verdict) -> str:
+        if len(v.estimates) > 1:
+            return self.say("too_small_all")
+        e = v.estimates[0]
+        margin = self.plain(e.margin) + self.language.units[e.unit]
+        return self.say("too_small", margin=margin, tost=self.say("tost", p=p_value(e.tost_p)))
+
+    def _outlook(self, v: Verdict) -> list[str]:
+        """What n seeds could have found, and how many would settle it: of the hardest part."""
+        open_parts = [e for e in v.estimates if e.verdict == "inconclusive"]
+        if not open_parts:
+            return []
+        hardest = max(open_parts, key=lambda e: e.seeds_to_settle or math.inf)
+        found = hardest.smallest_detectable
+        if math.isnan(found):
+            first = self.say("undetectable", n=hardest.n)
+        else:
+            key = "detectable_margin" if v.claim.type == "equivalence" else "detectable"
+            first = self.say(key, n=hardest.n, detectable=self.amount(found, hardest))
+        if hardest.seeds_to_settle is None:
+            return [first, self.say("unsettled")]
+        return [first, self.say("settle", seeds=hardest.seeds_to_settle)]
+
+    def short(self, v: Verdict) -> str:
+        """A few words for a table cell."""
+        if not v.estimates:
+            return self.own(v.reason)
+        if len(v.estimates) > 1:
+            return self.say("short_parts", parts=len(v.estimates), p=p_value(v.p))
+        e = v.estimates[0]
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        return self.say(
+            "short",
+            mean=self.amount(e.mean, e, sign=True, short=True),
+            low=self._localise(number(e.ci_low, points)),
+            high=self._localise(number(e.ci_high, points)),
+            test=self.tests(v.claim, e)[0],
+        )
+
+    # --- the study ----------------------------------------------------------------------------
+
+    def answer(self, verdicts: Sequence[Verdict], headline: str | None) -> list[str]:
+        """The answer in three sentences: the headline claim, how much it matters, the verdicts."""
+        first = next((v for v in verdicts if v.claim.id == headline), None)
+        scale = self._scale(first, verdicts) if first else None
+        sentences = [self._headline(first), scale, self._tally(verdicts)]
+        return [sentence for sentence in sentences if sentence]
+
+    def _headline(self, v: Verdict | None) -> str:
+        if v is None:
+            return self.say("headline_none")
+        sentence = self.own(v.claim.sentence).rstrip(".。")
+        if not v.estimates:
+            return self.say("headline_untested", sentence=sentence, reason=self.own(v.reason))
+        word = self.language.verdicts[v.verdict].lower()
+        if len(v.estimates) > 1:
+            numbers = self.say("holm", p=p_value(v.p_adjusted))
+            return self.say("headline_parts", sentence=sentence, verdict=word, numbers=numbers)
+        e = v.estimates[0]
+        return self.say(
+            "headline",
+            sentence=sentence,
+            verdict=word,
+            statement=self.statement(v.claim, e),
+            numbers=self.numbers(v.claim, e, v),
+        )
+
+    def _scale(self, v: Verdict, verdicts: Sequence[Verdict]) -> str | None:
+        """Beside the headline: too small to matter, what it would take, or the largest effect."""
+        if v.too_small and len(v.estimates) == 1:
+            e = v.estimates[0]
+            margin = self.plain(e.margin) + self.language.units[e.unit]
+            tost = self.say("tost", p=p_value(e.tost_p))
+            return self.say("scale.too_small", margin=margin, tost=tost)
+        if v.verdict == "inconclusive" and len(v.estimates) == 1:
+            return self._uncertain(v.estimates[0])
+        return self._largest(verdicts) if v.estimates else None
+
+    def _uncertain(self, e: Estimate) -> str:
+        if math.isnan(e.smallest_detectable):
+            return self.say("scale.undetectable", n=e.n)
+        found = self.amount(e.smallest_detectable, e)
+        key = "scale.unsettled" if e.seeds_to_settle is None else "scale.settle"
+        return self.say(key, n=e.n, detectable=found, seeds=e.seeds_to_settle)
+
+    def _largest(self, verdicts: Sequence[Verdict]) -> str | None:
+        """The largest effect on accuracy among the claims that say which of two is better."""
+        effects = [
+            (v, e)
+            for v in verdicts
+            for e in v.estimates
+            if v.claim.type == "direction" and e.measure == ACCURACY
+        ]
+        if not effects:
+            return None
+        v, e = max(effects, key=lambda pair: abs(pair[1].mean))
+        return self.say(
+            "scale.largest",
+            measure=self.measure(e),
+            mean=self.amount(e.mean, e, sign=True),
+            id=v.claim.id,
+            low=self._localise(number(e.ci_low)),
+            high=self._localise(number(e.ci_high)),
+        )
+
+    def _tally(self, verdicts: Sequence[Verdict]) -> str:
+        groups = {w: [v.claim.id for v in verdicts if v.verdict == w] for w in VERDICTS}
+        items = [
+            self.say(
+                "tally_item",
+                n=len(ids),
+                word=self.say(f"tally.{word}"),
+                ids=self.language.templates["comma"].join(ids),
+            )
+            for word, ids in groups.items()
+            if ids
+        ]
+        key = "tally.one" if len(verdicts) == 1 else "tally"
+        return self.say(key, count=len(verdicts), listed=self.language.join(items))
+
+    def caveats(
+        self,
+        verdicts: Sequence[Verdict],
+        counts: Mapping[str, int],
+        n_seeds: int,
+        notes: Sequence[Note] = (),
+    ) -> list[str]:
+        """What a reader must know before trusting the verdicts.
+
+        counts: expected, present and diverged runs, and runs missing.
+        """
+        found = []
+        if counts["missing"]:
+            found.append(
+                self.say("caveat_missing", n=counts["missing"], expected=counts["expected"])
+            )
+        if counts["diverged"]:
+            found.append(
+                self.say("caveat_diverged", n=counts["diverged"], present=counts["present"])
+            )
+        found += self._too_few_seeds(verdicts, n_seeds)
+        comma = self.language.templates["comma"]
+        doubted = [v.claim.id for v in verdicts if v.checks_disagree]
+        if doubted:
+            found.append(self.say("caveat_checks", ids=comma.join(doubted)))
+        shaky = [
+            v.claim.id for v in verdicts if v.stability and v.stability.shares[v.verdict] < STABLE
+        ]
+        if shaky:
+            found.append(self.say("caveat_unstable", ids=comma.join(shaky)))
+        found += [
+            self.say("caveat_note", date=n.date, claim=n.claim, text=self.own(n.text))
+            for n in notes
+        ]
+        return found
+
+    def _too_few_seeds(self, verdicts: Sequence[Verdict], n_seeds: int) -> list[str]:
+        if n_seeds < 1:
+            return []
+        least = smallest_p(n_seeds)
+        if least >= LEVEL:
+            return [self.say("caveat_seeds", n=n_seeds, p=p_value(least).removeprefix("= "))]
+        found = []
+        for family in dict.fromkeys(v.claim.family for v in verdicts):
+            m = sum(v.claim.family == family and v.verdict != "not tested" for v in verdicts)
+            if m * least >= LEVEL:
+                found.append(self.say("caveat_family", family=self.own(family), m=m, n=n_seeds))
+        return found

@@ -1,0 +1,1 @@
+"""What leaves this folder: published results, pages made from them, archive, crate."""

@@ -1,0 +1,448 @@
+"""The pages of the documentation that are made and not written: from published results and schema.
+
+README.md has blocks between markers; speed.md, study.md, compare.md and checklist.md in docs/ are
+whole.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bnorder.errors import UserError
+from bnorder.language import language
+from bnorder.language.printing import number
+from bnorder.publishing import confirmation
+from bnorder.publishing.published import PUBLISHED, published_studies, read_manifest
+from bnorder.publishing.speed import speed_page
+from bnorder.report.look import dataset_words
+from bnorder.study import study_schema
+
+MAIN = "article"  # the study that answers, once it is published
+MADE = "<!-- Made by `make pages`, from bnorder/publishing/pages.py and what it reads. -->\n"
+STUDY_WORDS = """\
+A study is one YAML file in `studies/`. A key without a default must be given. On the command line
+keys are in capitals: `make report STUDY=quick SEEDS=3`. [The
+schema](../workflow/schemas/study.schema.yaml) is what checks them.
+"""
+RECIPE_WORDS = """
+## `recipe`
+
+Everything about training that is not on the grid. A recipe's key may be given bare on the command
+line: `make report EPOCHS=1`.
+"""
+COMPARE_WORDS = """\
+Facts and figures of others are from the sources themselves, or from the abstract where it says so;
+the words are ours. No source that was found tests significance, and none is seeded, tested and on
+MNIST. "Before" is BN before the activation.
+"""
+BELIEF_WORDS = """\
+What people ask for before they would believe an answer: both orders tried and reported, many
+realisations, examples where the other side wins. Confounds that they name: convolution bias,
+running statistics and momentum, dropout's place, folding BN into the convolution for inference
+(Conv-ReLU-BN cannot be folded into the convolution before it). Confounds that they rarely name: a
+learning rate for each order, batch size, initialisation, and which layer meets the pixels and the
+classifier. The study `controls` varies those."""
+CHECKLIST_WORDS = """\
+The questions that the NeurIPS paper checklist and the ML Reproducibility Challenge ask, in our own
+words, each with an answer and where to check it.
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published study as the pages need it."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    verdicts: Mapping[str, Any]
+
+    @property
+    def claims(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = self.verdicts["verdicts"]
+        return found
+
+    def claim(self, name: str) -> Mapping[str, Any] | None:
+        return next((c for c in self.claims if c["id"] == name), None)
+
+
+def read_published(root: Path) -> list[Published]:
+    """All published studies, the one that answers first."""
+    folders = published_studies(root / PUBLISHED)
+    folders.sort(key=lambda folder: (folder.name != MAIN, folder.name))
+    return [
+        Published(f, read_manifest(f), json.loads((f / "verdicts.json").read_text("utf-8")))
+        for f in folders
+    ]
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """Every page that is made, whole or in part, as it should be."""
+    published = read_published(root)
+    readme = root / "README.md"
+    made = {readme: readme.read_text(encoding="utf-8")}
+    for name, text in (
+        ("answer", answer(published)),
+        ("cost", costs(published)),
+        ("spread", spread(root)),
+    ):
+        made[readme] = replace_block(made[readme], name, text)
+    made[root / "docs" / "speed.md"] = speed_page(root)
+    made[root / "docs" / "study.md"] = study_keys()
+    made[root / "docs" / "compare.md"] = compare(root, published)
+    made[root / "docs" / "checklist.md"] = checklist(root, published)
+    return made
+
+
+def replace_block(text: str, name: str, content: str) -> str:
+    """`text` with what stands between a block's markers replaced; raises UserError without them."""
+    start, end = f"<!-- {name}: made by `make pages` -->", f"<!-- end of {name} -->"
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise UserError(f"README.md: expected the markers {start} and {end} once each")
+    return text[: text.index(start)] + f"{start}\n{content}{text[text.index(end) :]}"
+
+
+# README
+
+
+def answer(published: Sequence[Published]) -> str:
+    """The answer, one figure, the verdicts in brief; the same of every study that is published."""
+    if not published:
+        return "No results are published here yet.\n"
+    main = published[0]
+    lines = [*_standing(main), "", *_quote(_quoted(main.verdicts["answer"])), ""]
+    lines += [
+        (
+            f"![Test accuracy of every run: a dot a seed, a bar its 95 % interval, by ordering]"
+            f"({_link(main)}/answer.png)"
+        ),
+        "",
+        "| | claim | verdict | effect |",
+        "| --- | --- | --- | --- |",
+        *(_row(claim) for claim in main.claims),
+        "",
+        (
+            "Effects are in the claim's own direction, with 95 % intervals, over seeds; *p* before "
+            "Holm's correction, verdicts after it. [How a verdict is reached](docs/verdicts.md)."
+        ),
+        "",
+        "Published: " + "; ".join(_publication(p) for p in published) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(answer: Sequence[str]) -> list[str]:
+    """Sentences as paragraphs of one quotation."""
+    return "\n\n".join(answer).splitlines()
+
+
+def _quote(lines: Sequence[str]) -> list[str]:
+    return [f"> {line}".rstrip() for line in lines]
+
+
+def _standing(main: Published) -> list[str]:
+    """Which study speaks, of how much of it, and what it cannot say."""
+    runs, seeds = main.manifest["runs"], main.manifest["seeds"]
+    data = " and ".join(dataset_words(d, language("en")) for d in main.manifest["data"])
+    text = f"**The answer of the study `{main.manifest['study']}`** on {data}: "
+    text += f"{runs['reported']:,} runs, {len(seeds['reported'])} seeds."
+    if not main.manifest["complete"]:
+        text += (
+            f" **It is not finished:** {runs['published']:,} of {runs['planned']:,} runs are "
+            f"there, and {len(seeds['reported'])} of {len(seeds['planned'])} seeds are whole."
+        )
+    if main.manifest["study"] != MAIN:
+        text += " **It shows the machinery; the article's study on MNIST is not published yet.**"
+    return [text]
+
+
+def _row(claim: Mapping[str, Any]) -> str:
+    verdict = claim["verdict"] + (", and too small to matter" if claim["too_small"] else "")
+    effect = claim["short"] if claim["verdict"] != "not tested" else ""
+    cells = [claim["id"], claim["sentence"], f"**{verdict}**", effect]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _publication(p: Published) -> str:
+    parts = [f"[{n}]({_link(p)}/{f})" for n, f in (("HTML", "report.html"), ("PDF", "report.pdf"))]
+    more = [
+        f"[{n}]({_link(p)}/{f})"
+        for n, f in (("records and verdicts", ""), ("what made them", "manifest.json"))
+    ]
+    return f"`{p.manifest['study']}` ({p.manifest['runs']['published']:,} runs): " + ", ".join(
+        parts + more
+    )
+
+
+def _link(p: Published) -> str:
+    return f"report/published/{p.folder.name}"
+
+
+def costs(published: Sequence[Published]) -> str:
+    """What each published study costs to reproduce, from the processor time that was measured."""
+    rows = [_cost_row(p) for p in published]
+    lines = [
+        "| study | runs | processor time | two cores | eight cores | one GPU |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *rows,
+        "",
+        "Processor time is the workflow's own measurement of the training jobs, scaled to all "
+        "runs of the study. A job uses one core, so the times on two and on eight cores are "
+        "computed from it and from the number of jobs. Set-up, statistics and report come on "
+        "top. A column that was not measured says so. "
+        + " ".join(_machine(p) for p in published if p.manifest["cost"]["measured_runs"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cost_row(p: Published) -> str:
+    cost, runs = p.manifest["cost"], p.manifest["runs"]["planned"]
+    cells = ["not measured"] * 4
+    if cost["measured_runs"]:
+        seconds = cost["measured_processor_seconds"] * runs / cost["measured_runs"]
+        jobs = p.manifest["jobs"]
+        rounds = [math.ceil(jobs / cores) for cores in (2, 8)]
+        cells[:3] = [_duration(seconds), *(_duration(seconds * n / jobs) for n in rounds)]
+    on_gpu = [
+        m for m in p.manifest["trained_with"] if any(g in m["device"] for g in confirmation.GPUS)
+    ]
+    if on_gpu:
+        trained = sum(m["runs"] for m in on_gpu)
+        cells[3] = _duration(sum(m["run_seconds"] for m in on_gpu) * runs / trained)
+    return f"| `{p.manifest['study']}` | {runs:,} | " + " | ".join(cells) + " |"
+
+
+def _machine(p: Published) -> str:
+    where = p.manifest["published_on"]
+    return (
+        f"`{p.manifest['study']}`: {p.manifest['cost']['measured_runs']:,} runs measured, "
+        f"published from a machine with {where['cores']} cores ({where['processor']})."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+CONDITION_WORDS = {
+    "again": "as it was",
+    "other_threads": "with another number of threads",
+    "alone": "one seed alone instead of several as one network",
+    "packed": "several seeds as one network instead of one alone",
+    "other_device": "on another kind of device",
+}
+
+
+def spread(root: Path) -> str:
+    """How far runs that were trained again are off, by what was changed."""
+    lines = [
+        "| study | trained again | runs | identical to the last bit | largest difference | mean |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for path in sorted((root / confirmation.FOLDER).glob("*.csv")):
+        rows = confirmation.read(path)
+        for condition, words in CONDITION_WORDS.items():
+            found = [row for row in rows if row.condition == condition]
+            if found:
+                lines.append(f"| `{path.stem}` | {words} | {_spread_cells(found)} |")
+    if len(lines) == 2:
+        return "No published run has been trained again yet.\n"
+    lines += ["", "Differences are in percentage points of test accuracy after the last epoch."]
+    return "\n".join(lines) + "\n"
+
+
+def _spread_cells(rows: Sequence[confirmation.Comparison]) -> str:
+    off = [100 * abs(row.correct_again - row.correct) / row.n_test for row in rows]
+    same = sum(row.same_curve for row in rows)
+    return f"{len(rows)} | {same} | {max(off):.2f} | {sum(off) / len(off):.3f}"
+
+
+# docs/study.md
+
+
+def study_keys() -> str:
+    """Every key of a study with its default, from the schema."""
+    schema = study_schema()
+    keys = schema["properties"]
+    lines = [
+        "# Every key of a study\n",
+        MADE,
+        STUDY_WORDS,
+        *_table(keys, set(schema["required"])),
+        RECIPE_WORDS,
+        *_table(keys["recipe"]["properties"], set()),
+    ]
+    selection = keys.get("selection", {}).get("properties")
+    if selection:
+        lines += [
+            f"\n## `selection`\n\n{keys['selection']['description']}\n",
+            *_table(selection, set(selection)),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(keys: Mapping[str, Any], required: set[str]) -> list[str]:
+    rows = ["| key | what it says | values | default |", "| --- | --- | --- | --- |"]
+    for name, rules in keys.items():
+        default = "needed" if name in required else f"`{json.dumps(rules.get('default'))}`"
+        if "default" not in rules and name not in required:
+            default = "none"
+        text = str(rules.get("description", "")).replace("|", "\\|")
+        rows.append(f"| `{name}` | {text} | {_values(rules)} | {default} |")
+    return rows
+
+
+def _values(rules: Mapping[str, Any]) -> str:
+    if "enum" in rules:
+        return ", ".join(f"`{value}`" for value in rules["enum"])
+    if "anyOf" in rules:
+        return " or ".join(_values(option) for option in rules["anyOf"])
+    kind = rules.get("type", "")
+    kind = " or ".join(kind) if isinstance(kind, list) else kind
+    if kind == "array":
+        return f"list of {_values(rules['items'])}"
+    low, above = rules.get("minimum"), rules.get("exclusiveMinimum")
+    high, below = rules.get("maximum"), rules.get("exclusiveMaximum")
+    words = {
+        "integer": "whole number",
+        "string": "text",
+        "object": "mapping",
+        "boolean": "true or false",
+    }
+    bounds = [
+        *([f"≥ {low:g}"] if low is not None else []),
+        *([f"> {above:g}"] if above is not None else []),
+        *([f"≤ {high:,g}" if high < 1e5 else ""] if high is not None else []),
+        *([f"< {below:g}"] if below is not None else []),
+    ]
+    return " ".join([words.get(kind, kind), ", ".join(b for b in bounds if b)]).strip()
+
+
+# docs/compare.md
+
+
+def compare(root: Path, published: Sequence[Published]) -> str:
+    """The published answer beside what others found."""
+    text = (root / "report" / "references.yaml").read_text(encoding="utf-8")
+    cited = yaml.safe_load(text)
+    others = [*cited["others"], *cited["more_others"]]
+    lines = [
+        "# What others found, and whether it agrees\n",
+        MADE,
+        COMPARE_WORDS,
+        "## Ours\n",
+        *(_ours(published[0]) if published else ["No results are published here yet."]),
+        "\n## Theirs\n",
+        "| source | set-up | runs | tested? | figures | leans to | beside ours |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    ours = _lean(published[0]) if published else "open"
+    lines += [_other(other, ours) for other in others]
+    lines += ["\n## Why they may differ\n"]
+    lines += [f"- **{o['source']}:** {o['why']}" for o in others if o.get("why")]
+    lines += [
+        "",
+        BELIEF_WORDS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _ours(main: Published) -> list[str]:
+    headline = main.claim(main.verdicts["headline"])
+    lines = [*_standing(main), ""]
+    if headline:
+        lines += [f"> {headline['sentence']} {headline['text']}", ""]
+    lines += [
+        "| comparison | verdict | effect |",
+        "| --- | --- | --- |",
+        *(
+            f"| {claim['contrast']} | {claim['verdict']} | {claim['short']} |"
+            for claim in main.claims
+            if claim["verdict"] != "not tested" and claim["measure"] == "test_accuracy_pp"
+        ),
+    ]
+    return lines
+
+
+def _lean(main: Published) -> str:
+    """To which order the headline's estimate leans: before, after, little or open."""
+    claim = main.claim(main.verdicts["headline"])
+    if not claim or claim["verdict"] in ("not tested", "inconclusive"):
+        return "open"
+    if claim["verdict"] == "negligible" or claim["too_small"]:
+        return "little"
+    return "before" if claim["verdict"] == "supported" else "after"
+
+
+BESIDE = {
+    ("before", "before"): "agrees",
+    ("after", "after"): "agrees",
+    ("little", "little"): "agrees",
+    ("before", "after"): "differs",
+    ("after", "before"): "differs",
+    ("before", "little"): "ours is clearer",
+    ("after", "little"): "ours is clearer",
+    ("little", "before"): "ours is smaller",
+    ("little", "after"): "ours is smaller",
+}
+
+
+def _other(other: Mapping[str, Any], ours: str) -> str:
+    leans = str(other.get("leans", "none"))
+    beside = "ours is open" if ours == "open" else BESIDE.get((ours, leans), "not comparable")
+    beside = {"mixed": "it depends there", "none": "another question"}.get(leans, beside)
+    cells = [
+        other["source"] + ("" if other["read"] == "seen" else f" ({other['read']})"),
+        other["setup"],
+        str(other.get("runs", "not said")),
+        "yes" if other.get("tested") else "no",
+        other.get("figures", other["conclusion"]),
+        leans,
+        beside,
+    ]
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+# docs/checklist.md
+
+
+def checklist(root: Path, published: Sequence[Published]) -> str:
+    """The reproducibility checklist, answered; each answer links to where it can be checked."""
+    items = yaml.safe_load((root / "docs" / "checklist.yaml").read_text(encoding="utf-8"))
+    values = _checklist_values(published)
+    lines = [
+        "# Reproducibility checklist\n",
+        MADE,
+        CHECKLIST_WORDS,
+        "| question | answer | where to check |",
+        "| --- | --- | --- |",
+    ]
+    for item in items:
+        links = ", ".join(f"[{path}](../{path})" for path in item["evidence"])
+        text = re.sub(r"\{(\w+)\}", lambda m: values[m[1]], item["answer"])
+        lines.append(f"| {item['question']} | {text} | {links} |")
+    return "\n".join(lines) + "\n"
+
+
+def _checklist_values(published: Sequence[Published]) -> dict[str, str]:
+    """Numbers that the answers quote, from the published results."""
+    if not published:
+        return dict.fromkeys(("study", "seeds", "runs", "hours", "devices", "torch"), "(none yet)")
+    main = published[0].manifest
+    cost, machines = main["cost"], main["trained_with"]
+    hours = number(cost["run_seconds"] / 3600)
+    return {
+        "study": f"`{main['study']}`",
+        "seeds": str(len(main["seeds"]["reported"])),
+        "runs": f"{main['runs']['published']:,}",
+        "hours": hours,
+        "devices": ", ".join(sorted({m["device"] for m in machines})),
+        "torch": ", ".join(sorted({m["torch"] for m in machines})),
+    }

@@ -1,0 +1,667 @@
+"""What the report's templates are given: words and tables picked from the results."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import yaml
+
+from bnorder.language import Language
+from bnorder.language.printing import (
+    Num,
+    amount,
+    mark,
+    p_text,
+    percent,
+    plain,
+    rough,
+    signed,
+    whole,
+)
+from bnorder.ordering import Ordering
+from bnorder.report import captions, look
+from bnorder.report.drawing import drawn
+from bnorder.report.results import Results
+
+VERDICT_WORDS = ("supported", "contradicted", "negligible", "inconclusive", "not tested")
+GLYPHS = dict(zip(VERDICT_WORDS, "✓✗≈?–", strict=True))
+FEW_SEEDS = 10
+FEW_TEST_IMAGES = 5000
+MOST_ARMS = 300  # in the table of arms
+MOST_MISSING = 300  # runs that are listed by name
+Row = Mapping[str, Any]
+
+
+def _dataset(results: Results, dataset: str) -> str:
+    return look.dataset_words(dataset, results.words)
+
+
+def notices(results: Results) -> list[dict[str, str]]:
+    """What a reader must know first: runs are missing; the study is small."""
+    words, facts, found = results.words, results.facts, []
+    shown = drawn(results.study)
+    if (shown.activations, shown.depths) != (results.study.activations, results.study.depths):
+        depths = words.join(plain(d) for d in facts["grid"]["depths"] if d in shown.depths)
+        activations = words.join(look.activation_words(a, words) for a in shown.activations)
+        text = words.say("notice.drawn", activations=activations, depths=depths)
+        found.append({"head": words.say("notice.figures"), "text": text})
+    if facts["runs"]["missing"]:
+        counts = {k: whole(facts["runs"][k]) for k in ("missing", "expected")}
+        text = words.say("notice.missing", **counts)
+        found.append({"head": words.say("notice.incomplete"), "text": text})
+    seeds, reasons = facts["grid"]["seeds"], []
+    if seeds < FEW_SEEDS:
+        reasons.append(words.count(seeds, "seeds_of"))
+    reasons += [
+        words.say("test_images", n=whole(n), dataset=_dataset(results, dataset))
+        for dataset, n in facts["test_images"].items()
+        if n < FEW_TEST_IMAGES
+    ]
+    if reasons:
+        text = words.say("notice.only", reasons=words.join(reasons))
+        found.append({"head": words.say("notice.small"), "text": text})
+    return found
+
+
+def facts_line(results: Results) -> str:
+    """Data, orderings, activations, depths, seeds and runs in one line."""
+    words, study, facts = results.words, results.study, results.facts
+    items = [
+        words.join(_dataset(results, d) for d in study.datasets),
+        words.count(facts["grid"]["ordering"], "orderings"),
+        words.join(look.activation_words(a, words) for a in study.activations),
+        words.say("fact.depths", depths=words.join(plain(d) for d in facts["grid"]["depths"])),
+        words.count(facts["grid"]["seeds"], "seeds_of"),
+        words.count(facts["runs"]["present"], "runs_of"),
+    ]
+    if facts["runs"]["diverged"]:
+        items.append(words.say("fact.diverged", n=whole(facts["runs"]["diverged"])))
+    return words.capital(" · ".join(items))
+
+
+def families(results: Results) -> list[dict[str, Any]]:
+    names = dict.fromkeys(v["family"] for v in results.claims)
+    return [
+        {
+            "name": name,
+            "words": results.words.templates.get(f"family.{name}", name),
+            "claims": [v for v in results.claims if v["family"] == name],
+        }
+        for name in names
+    ]
+
+
+def grid(results: Results) -> list[dict[str, str]]:
+    """One row an axis of the study's grid: its name and its levels."""
+    words, study = results.words, results.study
+    orders = (
+        words.say(
+            "grid.order",
+            ordering=look.ordering_words(o),
+            words=words.say(f"class.{Ordering(o).bn_class}"),
+        )
+        for o in look.in_order(study.orderings)
+    )
+    levels = {
+        "data": words.join(_dataset(results, d) for d in study.datasets),
+        "ordering": words.templates["semicolon"].join(orders),
+        "activation": words.join(look.activation_words(a, words) for a in study.activations),
+        "depth": words.join(plain(d) for d in results.facts["grid"]["depths"]),
+        "seed": _seeds(results),
+    }
+    if len(study.variants) > 1:
+        levels["variant"] = words.join(study.variants)
+    return [{"axis": words.say(f"grid.{axis}"), "levels": said} for axis, said in levels.items()]
+
+
+def _seeds(results: Results) -> str:
+    words, facts, seeds = results.words, results.facts["grid"], results.study.seeds
+    n = whole(facts["seeds"])
+    if len(seeds) > 2 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1)):
+        first, last = plain(facts["first_seed"]), plain(facts["last_seed"])
+        return words.say("grid.seeds", n=n, first=first, last=last)
+    numbers = results.verdicts["seeds"]
+    listed = words.join(plain(s) for s in numbers[:20]) + (" …" if len(seeds) > 20 else "")
+    return words.say("grid.listed", n=n, seeds=listed)
+
+
+def grid_sentence(results: Results) -> str:
+    words, facts = results.words, results.facts
+    sizes = {
+        "arms": words.count(facts["grid"]["arms"], "arms_of"),
+        "seeds": words.count(facts["grid"]["seeds"], "seeds_of"),
+        "runs": words.count(facts["grid"]["runs"], "runs_of"),
+    }
+    if not facts["runs"]["missing"]:
+        return words.say("grid.size", **sizes)
+    return words.say("grid.size_missing", present=whole(facts["runs"]["present"]), **sizes)
+
+
+def recipe(results: Results) -> list[dict[str, str]]:
+    """One row a setting of the recipe, with the value that study.yaml gives it."""
+    given, words = results.settings.get("recipe") or {}, results.words
+    values = {key: given.get(key, value) for key, value in asdict(results.study.recipe).items()}
+    if values["optimiser"] != "sgd":
+        values.pop("momentum")
+    return [
+        {
+            "key": words.templates.get(f"recipe.{key}", key.replace("_", " ")),
+            "value": _setting(key, value, words),
+        }
+        for key, value in values.items()
+    ]
+
+
+def _setting(key: str, value: object, words: Language) -> str:
+    if value == 0 and key in ("train_images", "validation_images"):
+        return words.say("value.all" if key == "train_images" else "value.none")
+    if isinstance(value, bool):
+        return words.say("value.yes" if value else "value.no")
+    text = f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+    return mark(value, text)
+
+
+def variants(results: Results) -> list[dict[str, str]]:
+    return [
+        {"name": name, "changes": changes_words(results, name)}
+        for name, changes in results.study.variants.items()
+        if changes
+    ]
+
+
+def changes_words(results: Results, variant: str) -> str:
+    """`learning rate = 0.003 and epochs = 8`: what a variant sets."""
+    words = results.words
+    given = (results.settings.get("variants") or {}).get(variant) or {}
+    changes = results.study.variants.get(variant, {})
+    return words.join(
+        words.say(
+            "setting",
+            name=words.templates.get(f"recipe.{k}", k.replace("_", " ")),
+            value=_setting(k, given.get(k, v), words),
+        )
+        for k, v in changes.items()
+    )
+
+
+def survival(results: Results) -> list[dict[str, Any]]:
+    """A row an arm, a cell a threshold."""
+    table = results.table("survival_summary")
+    rows = []
+    for arm in drawn(results.study).arms():
+        if arm.variant != "base":
+            continue
+        at = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
+        found = list(table.where(dataset=arm.dataset, variant="base", **at).rows())
+        cells = [_cell_at(found, t) for t in results.study.thresholds]
+        if found:
+            act = look.activation_words(arm.activation, results.words)
+            ordering = ordering_on(results, found[0])
+            depth = found[0]["depth"]
+            rows.append({"ordering": ordering, "activation": act, "depth": depth, "cells": cells})
+    return rows
+
+
+def ordering_on(results: Results, row: Row) -> str:
+    """An ordering, and its data set where there are several."""
+    name = look.ordering_words(row["ordering"])
+    if len(results.study.datasets) == 1:
+        return name
+    return results.words.say(
+        "ordering.on", ordering=name, dataset=_dataset(results, row["dataset"])
+    )
+
+
+def _cell_at(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
+    for row in rows:
+        if row["threshold"] == threshold:
+            median = row["median_steps"]
+            known = isinstance(median, float) and median == median
+            return {"row": row, "sort": float(median) if known else 1e12}
+    return {"row": None, "sort": 1e13}
+
+
+def arms(results: Results) -> list[dict[str, Any]]:
+    """The arms with their accuracy, number of weights and the hash of their configuration.
+
+    MOST_ARMS of them; analysis/arms.csv has all.
+    """
+    facts, table = results.facts, results.table("arms")
+    return [
+        {
+            **row,
+            "config": facts["configurations"].get(row["arm"], ""),
+            "parameters": facts["parameters"].get(row["arm"]),
+            "ordering_words": ordering_on(results, row),
+            "activation_words": look.activation_words(row["activation"], results.words),
+        }
+        for row in table.pick(np.arange(len(table)) < MOST_ARMS).rows()
+    ]
+
+
+def statements(verdict: Row) -> dict[str, Any]:
+    """A verdict's text, cut at its parts so that they can stand in a list; nothing is reworded."""
+    text, parts = str(verdict["text"]), [str(p.get("text") or "") for p in verdict["parts"]]
+    start = 0
+    for part in parts:
+        found = text.find(part, start) if part else -1
+        if len(parts) < 2 or found < 0:
+            return {"head": text, "parts": [], "tail": ""}
+        start = found + len(part)
+    head = text[: text.find(parts[0])].strip() if parts else text
+    return {"head": head, "parts": parts, "tail": text[start:].strip() if parts else ""}
+
+
+def plan(results: Results) -> list[dict[str, Any]]:
+    """Every claim as it was planned: its contrast, kind of test, measures and margins."""
+    words = results.words
+    rows = []
+    for verdict in results.claims:
+        parts = verdict["plan"]
+        measures = dict.fromkeys(look.measure_words(p["measure"], words) for p in parts)
+        bounds = dict.fromkeys(_bound(p, words) for p in parts)
+        kind = "two_sided" if verdict["two_sided"] else verdict["type"]
+        rows.append(
+            {
+                **verdict,
+                "kind": words.say(f"type.{kind}"),
+                "measures": words.join(measures),
+                "bounds": words.templates["semicolon"].join(b for b in bounds if b),
+            }
+        )
+    return rows
+
+
+def _bound(part: Row, words: Language) -> str:
+    """A part's margin, or its threshold."""
+    unit = words.say(f"short_unit.{part['unit']}")
+    if part["threshold"] is not None:
+        return f"≥ {plain(part['threshold'])}" + (" %" if part["unit"] == "pp" else unit)
+    return f"±{plain(part['margin'])}{unit}" if part["margin"] is not None else ""
+
+
+def limits(results: Results) -> list[str]:
+    """What this study cannot say, from its own design; the analysis's caveats stand beside it."""
+    study, words, lines = results.study, results.words, []
+    if len(study.datasets) == 1:
+        only = _dataset(results, study.datasets[0])
+        lines.append(words.say("limits.one_dataset", dataset=only))
+    width = (results.settings.get("recipe") or {}).get("width", study.recipe.width)
+    depths = words.join(plain(d) for d in results.facts["grid"]["depths"])
+    lines.append(words.say("limits.network", width=plain(width), depths=depths))
+    if len(study.variants) == 1:
+        lines.append(words.say("limits.recipe"))
+    if study.recipe.downsampling != "stride":
+        how = words.say(f"pool.{study.recipe.downsampling}")
+        lines.append(words.say("limits.cut", how=how))
+    untested = [v["id"] for v in results.claims if v["verdict"] == "not tested"]
+    if untested:
+        lines.append(words.say("limits.untested", claims=words.join(untested)))
+    return lines
+
+
+def commands(results: Results) -> str:
+    """What to type; the name of a study with overrides is spelt out as its overrides."""
+    words, name = results.words, results.study.name
+    base, *overrides = name.split("+")
+    given = " ".join(f"{k.upper()}={v}" for k, _, v in (o.partition("=") for o in overrides))
+    make_lang, lang = ("", "")
+    if words.code != "en":
+        make_lang, lang = f" LANG={words.code}", f" --lang {words.code}"
+    whole_study = f"make report STUDY={base} {given}".strip() + make_lang
+    return (
+        f"{whole_study}  # {words.say('commands.whole')}\n"
+        f"python scripts/render.py --study results/{name}/study.yaml \\\n"
+        f"    --tables results/{name}/tables --analysis results/{name}/analysis \\\n"
+        f"    --out results/{name}/report{lang}  # {words.say('commands.alone')}"
+    )
+
+
+def cost_sentences(results: Results) -> str:
+    """How long the runs took on their machines, and about how much energy."""
+    words, cost = results.words, results.facts["cost"]
+    if not cost:
+        return words.say("cost.none")
+    unit = next(u for u, least in _UNITS if cost[u] >= least)
+    runs = words.count(results.facts["runs"]["present"], "runs_of")
+    time = words.say(f"cost.{unit}", n=rough(cost[unit]))
+    said = [words.say("cost", runs=runs, time=time)]
+    if cost.get("images_per_second"):
+        said.append(words.say("cost.speed", speed=whole(cost["images_per_second"])))
+    if cost.get("watt_hours"):
+        unit = "kilowatt_hours" if cost["kilowatt_hours"] >= 1 else "watt_hours"
+        energy = words.say(f"cost.{unit}", n=rough(cost[unit]))
+        watts, gpu = plain(cost["watts_a_thread"]), plain(cost["watts_a_gpu"])
+        said.append(words.say("cost.energy", energy=energy, watts=watts, gpu=gpu))
+    return words.templates["space"].join(said)
+
+
+_UNITS = (("hours", 1.5), ("minutes", 1.5), ("seconds", 0.0))
+
+
+def provenance_rows(results: Results, version: str) -> list[dict[str, Any]]:
+    """Checksums, versions and hardware; several values where the runs differ."""
+    words, made = results.words, results.facts["made_by"]
+    data = (
+        (words.say("made.data", dataset=_dataset(results, d)), (digest,))
+        for d, digest in results.facts["data"].items()
+    )
+    rows = [
+        (words.say("made.study"), (results.study_sha256,)),
+        (words.say("made.code_hash"), made["code_hash"]),
+        *data,
+        (words.say("made.claims"), (str(results.verdicts.get("claims_file", "")),)),
+        (words.say("made.bnorder"), (version,)),
+        *((words.say(f"made.{k}"), made[k]) for k in _VERSIONS),
+    ]
+    return [{"key": k, "values": v} for k, v in rows if v and all(v)]
+
+
+_VERSIONS = ("python", "torch", "system", "device", "threads")
+
+
+def advice(results: Results) -> list[dict[str, str]]:
+    """What the verdicts mean in practice: one line a claim that this study could test."""
+    known = {entry["claim"]: entry for entry in _yaml("advice.yaml")}
+    lines = []
+    for verdict in results.verdicts["verdicts"]:
+        advised = known.get(verdict["sentence"], {})
+        key = str(verdict["verdict"])
+        if verdict["too_small"]:
+            key = {"supported": "small", "contradicted": "opposite_small"}.get(key, key)
+        if key in advised:
+            lines.append({"claim": verdict["id"], "words": results.words.own(advised[key])})
+    headline = results.verdicts.get("headline")
+    return sorted(lines, key=lambda line: line["claim"] != headline)
+
+
+def model(results: Results) -> dict[str, Any] | None:
+    """The mixed model in words; nothing when the analysis has none."""
+    words, found = results.words, results.mixed_model
+    if not found:
+        return None
+    if not found.get("fitted"):
+        message = words.own(str(found.get("message", "")))
+        return {"formula": "", "words": words.say("model.not_fitted", message=message)}
+    return {
+        "formula": found["formula"],
+        "words": words.say("model.used", n=whole(found["n_runs"])),
+        "warnings": list(found.get("warnings", [])),
+    }
+
+
+def library(words: Language) -> dict[str, Any]:
+    """What the report cites: `others` found before, and the references."""
+    loaded: dict[str, Any] = _yaml("references.yaml")
+    others = [{k: words.own(str(v)) for k, v in other.items()} for other in loaded["others"]]
+    return {**loaded, "others": others}
+
+
+def _yaml(name: str) -> Any:
+    text = (look.TEMPLATES / name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def names(results: Results, figures: int = 0) -> Iterator[str]:
+    """Names that hold numbers and are none: of figures and arms, of what others wrote, of quotes.
+
+    figures: how many the report has.
+    """
+    words, study = results.words, results.study
+    for n in range(1, figures + 1):
+        yield words.say("figure.ref", number=n)
+        yield from (words.say("of_pages", number=i, pages=n) for i in range(1, n + 1))
+    yield from (look.activation_words(a, words) for a in study.activations)
+    yield from (_dataset(results, d) for d in study.datasets)
+    yield from (look.depth_words(d, words) for d in study.depths)
+    yield from (study.name, study.title, words.own(study.title))
+    cited = library(words)
+    yield from (text for other in cited["others"] for text in other.values())
+    yield from (entry["text"] for entry in cited["references"])
+    for tree in (results.verdicts, results.mixed_model):
+        yield from _quotable(tree)
+
+
+# Sentences whose numbers are looked up one by one are not quoted as a whole.
+_SENTENCES = frozenset({"text", "short", "answer", "caveats"})
+
+
+def _quotable(node: Any) -> Iterator[str]:
+    """The texts of a results file that the page may quote word for word."""
+    if isinstance(node, str):
+        yield node.strip().rstrip(".。")
+    elif isinstance(node, Mapping):
+        for key, child in node.items():
+            if key not in _SENTENCES:
+                yield from _quotable(child)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _quotable(child)
+
+
+# --- exploration ------------------------------------------------------------------------------
+
+
+def exploration(results: Results) -> list[dict[str, Any]]:
+    """Tables that no verdict rests on. Empty ones are left out."""
+    makers = (_pairwise, _class_cut, _shares, _logrank, _correlation, _by_variant, _diverged)
+    return [part for make in makers if (part := make(results)) is not None]
+
+
+Column = tuple[str, Callable[[Row], Any], bool]  # key of its heading, row -> cell, numeric
+
+
+def _part(
+    results: Results,
+    name: str,
+    table: Sequence[Row],
+    columns: Sequence[Column],
+    intro: str = "",
+    note: str = "",
+) -> dict[str, Any] | None:
+    """A table of `rows`; a cell is text, or text and what to sort it by."""
+    if not table:
+        return None
+    rows = [[_table_cell(get(row), num) for _, get, num in columns] for row in table]
+    heads = [{"words": results.words.say(key), "num": num} for key, _, num in columns]
+    return {
+        "id": name.replace("_", "-"),
+        "title": results.words.say(name),
+        "columns": heads,
+        "rows": rows,
+        "intro": intro,
+        "note": note,
+    }
+
+
+def _table_cell(value: Any, num: bool) -> dict[str, Any]:
+    text, sort = value if isinstance(value, tuple) else (value, "")
+    return {"words": text, "num": num, "sort": sort}
+
+
+def _number(
+    column: str, form: Callable[..., str], *args: Any
+) -> Callable[[Row], tuple[str, float]]:
+    def get(row: Row) -> tuple[str, float]:
+        value = row[column]
+        known = isinstance(value, float) and value == value
+        return form(value, *args), float(value) if known else 1e12
+
+    return get
+
+
+def _range(words: Language, form: Callable[..., str], *args: Any) -> Callable[[Row], str]:
+    def get(row: Row) -> str:
+        low, high = row["ci_low"], row["ci_high"]
+        if not isinstance(low, float) or low != low:
+            return words.say("no_interval")
+        return words.say("interval", low=form(low, *args), high=form(high, *args))
+
+    return get
+
+
+def _where(results: Results, row: Row) -> str:
+    several = len(results.study.datasets) > 1
+    cell = captions.cell_words(row, results.words, several=several)
+    if row.get("variant", "base") == "base":
+        return cell
+    return results.words.say("cell.variant", cell=cell, variant=row["variant"])
+
+
+def _pairwise(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    rows = [r for r in results.table("pairwise").rows() if r.get("variant", "base") == "base"]
+    rows.sort(key=_least_p)
+    return _part(
+        results,
+        "pairwise",
+        rows[:20],
+        [
+            ("where", lambda r: _where(results, r), False),
+            ("first", lambda r: look.ordering_words(r["first"]), False),
+            ("second", lambda r: look.ordering_words(r["second"]), False),
+            ("first_second", _number("mean", signed, "pp"), True),
+            ("interval_head", _range(words, signed, "pp"), True),
+            ("p_head", _number("p", p_text), True),
+            ("p_holm", _number("p_holm", p_text), True),
+        ],
+        intro=_clear(results, "pairwise"),
+        note=_rest(results, "pairwise", len(rows) > 20),
+    )
+
+
+def _least_p(row: Row) -> float:
+    return float(row["p_holm"]) if row["p_holm"] == row["p_holm"] else 2.0
+
+
+def _clear(results: Results, name: str) -> str:
+    """How many of how many rows are clear, as the analysis counted them."""
+    counts = results.facts["exploration"].get(name)
+    if not counts:
+        return ""
+    numbers = {k: whole(counts[k]) for k in ("rows", "clear")}
+    return results.words.say(f"{name}.intro", **numbers)
+
+
+def _rest(results: Results, name: str, cut: bool) -> str:
+    return results.words.say("least_p", file=f"analysis/{name}.csv") if cut else ""
+
+
+def _class_cut(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    return _part(
+        results,
+        "class_cut",
+        [r for r in results.table("class_cut").rows() if _whole_grid(r)],
+        [
+            ("effect_head", lambda r: _effect_words(r["effect"], words), False),
+            ("contrast_head", lambda r: captions.contrast_words(r["contrast"], words), False),
+            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("mean", lambda r: _number("mean", signed, r["unit"])(r), True),
+            ("interval_head", lambda r: _range(words, signed, r["unit"])(r), True),
+            ("p_head", _number("p", p_text), True),
+        ],
+        intro=words.say("class_cut.intro"),
+    )
+
+
+def _shares(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    return _part(
+        results,
+        "shares",
+        [r for r in results.table("class_cut_shares").rows() if _whole_grid(r)],
+        [
+            ("effect_head", lambda r: _effect_words(r["effect"], words), False),
+            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("share", _number("share", percent), True),
+        ],
+        intro=words.say("shares.intro"),
+    )
+
+
+def _whole_grid(row: Row) -> bool:
+    everywhere = all(str(row.get(axis, "all")) == "all" for axis in ("activation", "depth"))
+    return everywhere and row.get("variant", "base") == "base"
+
+
+def _effect_words(effect: str, words: Language) -> str:
+    return words.templates.get(f"effect.{effect}", str(effect).replace(" x ", " × "))
+
+
+def _logrank(results: Results) -> dict[str, Any] | None:
+    rows = sorted(results.table("logrank").rows(), key=_least_p)
+    return _part(
+        results,
+        "logrank",
+        rows[:15],
+        [
+            ("where", lambda r: _where(results, r), False),
+            ("threshold_head", _number("threshold", plain), True),
+            ("first", lambda r: look.ordering_words(r["first"]), False),
+            ("second", lambda r: look.ordering_words(r["second"]), False),
+            ("logrank_head", _number("statistic", amount, "pp"), True),
+            ("p_holm", _number("p_holm", p_text), True),
+        ],
+        intro=_clear(results, "logrank"),
+        note=_rest(results, "logrank", len(rows) > 15),
+    )
+
+
+def _correlation(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    return _part(
+        results,
+        "pairing",
+        list(results.table("correlation").rows()),
+        [
+            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("arms_head", _number("arms", whole), True),
+            ("mean_correlation", _number("mean_correlation", signed, "pp"), True),
+            ("sd_paired", _number("sd_paired", amount, "pp", 3), True),
+            ("sd_unpaired", _number("sd_unpaired", amount, "pp", 3), True),
+            ("ratio", _number("ratio", amount, "pp"), True),
+        ],
+        intro=words.say("pairing.intro"),
+    )
+
+
+def _by_variant(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    return _part(
+        results,
+        "by_variant",
+        list(results.table("by_variant").rows()),
+        [
+            ("head.claim", lambda r: r["claim"], False),
+            ("variant", lambda r: r["variant"], False),
+            ("head.verdict", lambda r: words.say(f"verdict.{r['verdict']}"), False),
+            ("mean", _number("mean", signed, "pp"), True),
+            ("interval_head", _range(words, signed, "pp"), True),
+            ("p_head", _number("p", p_text), True),
+        ],
+    )
+
+
+def _diverged(results: Results) -> dict[str, Any] | None:
+    words = results.words
+    table = results.table("arms").rows()
+    rows = [r for r in table if isinstance(r.get("diverged"), Num) and r["diverged"] > 0]
+
+    def between(row: Row) -> str:
+        low, high = percent(row["diverged_low"]), percent(row["diverged_high"])
+        return words.say("to", low=low, high=high)
+
+    return _part(
+        results,
+        "diverged",
+        rows,
+        [
+            ("arm_head", lambda r: captions.arm_words(r, words), False),
+            ("diverged_head", _number("diverged", whole), True),
+            ("share", _number("diverged_share", percent), True),
+            ("interval_head", between, True),
+        ],
+        note=words.say("diverged.note"),
+    )

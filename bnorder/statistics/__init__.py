@@ -1,0 +1,1 @@
+"""From tables to verdicts: contrasts, estimates, tests, and the exploration around them."""
