@@ -11,8 +11,8 @@ sys.path.insert(0, workflow.basedir)
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.getenv("PATH", "")]))
 
 from bnorder.errors import exit_cleanly
-from bnorder.report.fonts import require_fonts
 from bnorder.locks import hold_study
+from bnorder.report.fonts import require_fonts
 from bnorder.workflow import require_pdf_libraries
 
 min_version("9.20")

@@ -2,7 +2,7 @@
 # torch, no network, nothing read but the study, the claims and the library's source.
 from bnorder.devices import cuda_devices
 from bnorder.dictionary import tables
-from bnorder.language.words import CODES, language
+from bnorder.language import CODES, language
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.summary import summary
