@@ -66,7 +66,8 @@ def seconds_of_run(study: Any, arm: Any, dataset: Any) -> float:
 
     recipe = study.recipe_for(arm.variant)
     made = probing.ProbedTrainer if study.probes else training.Trainer
-    trainer = made(arm, recipe, dataset, [0], torch.device("cpu"))
+    together = min(study.seeds_together, len(study.seeds))
+    trainer = made(arm, recipe, dataset, range(together), torch.device("cpu"))
     order, tally = trainer._next_order(), training.Tally()
 
     def step() -> None:
@@ -80,7 +81,7 @@ def seconds_of_run(study: Any, arm: Any, dataset: Any) -> float:
         trainer.curves[0].append(trainer._evaluation(0, *[torch.zeros(1)] * 2, training.Tally()))
         seconds += len(trainer.probe_steps) * timed(lambda: trainer._probe(0, None))
         seconds += timed(trainer._probe_running_averages)
-    return seconds
+    return seconds / together
 
 
 def timed(action: Callable[[], object], times: int = 1) -> float:
