@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training import BATCH, JOB_ENVIRONMENT, STEPS, turn
 
+from bnorder.errors import exit_cleanly
+
 ARMS = (("conv-bn-act", 2), ("conv-bn-act", 5), ("conv-act-bn", 2), ("conv-act-bn", 5))
 Step = Callable[[], None]
 
@@ -241,4 +243,4 @@ CANDIDATES: dict[str, Callable[[Any, Any, Any], Step]] = {
 }
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

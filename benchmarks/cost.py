@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bnorder.errors import exit_cleanly
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 STEPS = 4  # timed, after one that is not
 
@@ -93,4 +96,4 @@ def timed(action: Callable[[], object], times: int = 1) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

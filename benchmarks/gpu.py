@@ -29,6 +29,7 @@ from training import multiply_adds, tutorial_step
 
 from bnorder import data, jobs, training, whole_study
 from bnorder.captured import CapturedTrainer
+from bnorder.errors import exit_cleanly
 from bnorder.network import Network
 from bnorder.study import Arm, Recipe, Run, load_study
 from bnorder.training import Trainer
@@ -360,4 +361,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

@@ -12,8 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bnorder.errors import exit_cleanly
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 ARMS = (("act-bn-conv", "relu", 2), ("bn-act-conv", "relu", 5))
 
@@ -69,4 +72,4 @@ def seconds_of(arm, recipe, dataset, probed: bool) -> float:  # type: ignore[no-
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

@@ -15,8 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bnorder.errors import exit_cleanly
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 ARMS = 30  # of the article's study
 SEEDS_PER_JOB = 10
@@ -129,4 +132,4 @@ def make_records(study: Any, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

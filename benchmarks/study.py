@@ -18,8 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bnorder.errors import exit_cleanly
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 
 def main() -> None:
@@ -112,4 +115,4 @@ def seconds_of(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

@@ -27,6 +27,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bnorder.errors import exit_cleanly
+
 BATCH = 128
 STEPS = 4  # of each contestant in a round
 CONTESTANTS = ("ours", "floor", "ceiling", "tutorial_0", "tutorial_1")
@@ -292,4 +294,4 @@ def endless(batches: Any) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    main()
+    exit_cleanly(main)

@@ -131,7 +131,9 @@ def answer(published: Sequence[Published]) -> str:
             "Holm's correction, verdicts after it. [How a verdict is reached](docs/verdicts.md)."
         ),
         "",
-        "Published: " + "; ".join(_publication(p) for p in published) + ".",
+        "All that is published:",
+        "",
+        *(f"- {_publication(p)}" for p in published),
     ]
     return "\n".join(lines) + "\n"
 
@@ -174,9 +176,10 @@ def _publication(p: Published) -> str:
         f"[{n}]({_link(p)}/{f})"
         for n, f in (("records and verdicts", ""), ("what made them", "manifest.json"))
     ]
-    return f"`{p.manifest['study']}` ({p.manifest['runs']['published']:,} runs): " + ", ".join(
-        parts + more
-    )
+    runs, seeds = p.manifest["runs"]["published"], len(p.manifest["seeds"]["reported"])
+    data = " and ".join(dataset_words(d, language("en")) for d in p.manifest["data"])
+    about = f"`{p.manifest['study']}` ({data}, {runs:,} runs, {seeds} whole seeds)"
+    return f"{about}: {', '.join(parts + more)}. {p.verdicts['answer'][-1]}"
 
 
 def _link(p: Published) -> str:
