@@ -689,6 +689,12 @@ KNOWN = {
     "The article's experiment on MNIST, Fashion-MNIST and KMNIST": "文章的实验：MNIST、Fashion-MNIST 与 KMNIST",
     "What the order of batch norm and activation does inside the network, on MNIST": "批归一化与激活函数的顺序在网络"
     "内部的作用：MNIST",
+    "What the order of batch norm and activation does inside the network, on handwritten digits": "批归一化与"
+    "激活函数的顺序在网络内部的作用：手写数字",
+    "Does the answer depend on the recipe? One change at a time, on 1,797 handwritten digits": "答案是否取决于"
+    "配方？1,797 幅手写数字上逐项改动",
+    "No activation, no order - the check on 1,797 handwritten digits": "没有激活函数就没有顺序之分——1,797 幅手写"
+    "数字上的检验",
     "Batch normalisation before or after the activation, on 1,797 handwritten digits": "批归一化放在激活函数之前还是"
     "之后：1,797 幅手写数字上的演示",
     "No activation, no order - the check that nothing else differs between the orders": "没有激活函数就没有顺序：核实各"
