@@ -42,7 +42,7 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
     tmp_path: Path,
 ) -> None:
     empty = speed_page(tmp_path)
-    assert empty.count("*Not measured.*") == 4
+    assert empty.count("*Not measured.*") == 5
     assert "It has not been run on a GPU yet" in empty
     folder = tmp_path / "benchmarks" / "results"
     ratios = {f"ours_per_{o}{q}": 2.5 for o in OTHERS for q in ("", "_q1", "_q3")}
@@ -50,6 +50,8 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
     write(folder / "training.csv", arm | {"ours": 6400.0} | ratios | MACHINE)
     failed = {"candidate": "torch.compile", "ratio": "", "ratio_q1": "", "ratio_q3": ""}
     write(folder / "candidates.csv", failed | arm | MACHINE)
+    pairs = [{"arm": "an-arm", "seconds": 60, "ratio": ratio} for ratio in (1.01, 1.07, 1.2)]
+    write(folder / "probing.csv", *pairs)
     part = {"study": "quick", "runs": 200, "jobs": 2, "wall_seconds": 71.2, "part": "evaluation"}
     write(folder / "study.csv", part | {"seconds": 3.14, "share": 0.25} | MACHINE)
     sizes = {"html_bytes": 700_000, "pdf_bytes": 300_000}
@@ -64,6 +66,7 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
         "The aim of 4 times the tutorial is not met: it would take 400 % of the ceiling",
         "| torch.compile | did not run |",
         "**quick**: 200 runs in 2 jobs; 71 s from `make report` to the end; A CPU, torch 2.0.",
+        "| an-arm | 3 | 60 s | 1.070 (1.010–1.200) |",
         "| evaluation | 3.1 | 25.0 % |",
         "| collect | 30.0 s, 99 MB | 900.0 s, 99 MB |",
         "| HTML | 0.70 MB | 0.70 MB |",

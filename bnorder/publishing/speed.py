@@ -35,6 +35,13 @@ Each is the step of one seed with one thing changed, beside the unchanged one; a
 ([benchmarks/candidates.py](../benchmarks/candidates.py)). Two threads in one process have to
 reach 2, for two processes do.
 """
+PROBING = """
+## Probes
+
+What reading the probes adds to a run of the article's recipe: the same run with and without, one
+after the other, in processor seconds; median of the pairs, with the least and the greatest
+([benchmarks/probing.py](../benchmarks/probing.py)).
+"""
 STUDY = """
 ## A whole study
 
@@ -65,6 +72,7 @@ def speed_page(root: Path) -> str:
     for name, words, table in (
         ("training", TRAINING, _training),
         ("candidates", CANDIDATES, _candidates),
+        ("probing", PROBING, _probing),
         ("study", STUDY, _study),
         ("scale", SCALE, _scale),
     ):
@@ -138,6 +146,17 @@ def _candidates(rows: Sequence[Row]) -> list[str]:
         body.append([name, *said])
     heads = ["candidate", *(f"{ordering}, depth {depth}" for ordering, depth in arms)]
     return ["", _machine(rows[0]), *_table(heads, body)]
+
+
+def _probing(rows: Sequence[Row]) -> list[str]:
+    body = []
+    for arm in dict.fromkeys(r["arm"] for r in rows):
+        pairs = [r for r in rows if r["arm"] == arm]
+        ratios = [float(r["ratio"]) for r in pairs]
+        said = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
+        seconds = statistics.median(float(r["seconds"]) for r in pairs)
+        body.append([arm, str(len(pairs)), f"{seconds:.0f} s", said])
+    return _table(["arm", "pairs", "without", "with per without"], body)
 
 
 def _study(rows: Sequence[Row]) -> list[str]:
