@@ -221,11 +221,9 @@ def _cost_row(p: Published) -> str:
 
 
 def _machine(p: Published) -> str:
-    where = p.manifest["published_on"]
-    return (
-        f"`{p.manifest['study']}`: {p.manifest['cost']['measured_runs']:,} runs measured, "
-        f"published from a machine with {where['cores']} cores ({where['processor']})."
-    )
+    devices = dict.fromkeys(made["device"] for made in p.manifest["trained_with"])
+    runs = p.manifest["cost"]["measured_runs"]
+    return f"`{p.manifest['study']}`: {runs:,} runs measured on {' and '.join(devices)}."
 
 
 def _duration(seconds: float) -> str:
