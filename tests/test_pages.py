@@ -20,7 +20,7 @@ from bnorder import __version__
 from bnorder.claims import load_claims
 from bnorder.publishing import published
 from bnorder.publishing.pages import answer, costs, pages, read_published, replace_block
-from bnorder.records import write_tables
+from bnorder.records import write_selection, write_tables
 from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.study import load_study
 from bnorder.workflow import check_claims, configured_study
@@ -85,7 +85,12 @@ def test_published_verdicts_are_what_this_code_makes_of_the_published_records(
 ) -> None:
     study = published.published_study(folder)
     write_tables(study, published.published_records(study, folder), tmp_path)
-    inputs = load_inputs(tmp_path / "runs.parquet", study=folder / "study.yaml")
+    selection = tmp_path / "selection.parquet" if study.selecting else None
+    if study.selecting:
+        records = published.published_records(study.selecting, folder)
+        write_selection(study.selecting, records, tmp_path)
+    runs = tmp_path / "runs.parquet"
+    inputs = load_inputs(runs, study=folder / "study.yaml", selection=selection)
     analyse(inputs, tmp_path, explore=False)
     due = f"make publish STUDY={folder.name} FROM=published, then make pages"
     assert_same_verdicts(tmp_path / "verdicts.json", folder / "verdicts.json", due)
