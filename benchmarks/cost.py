@@ -81,7 +81,9 @@ def seconds_of_run(study: Any, arm: Any, dataset: Any) -> float:
     seconds = trainer.total_steps * timed(step, STEPS)
     seconds += len(evaluations) * timed(lambda: training.evaluate(trainer.network, trainer.images))
     if isinstance(trainer, probing.ProbedTrainer):
-        trainer.curves[0].append(trainer._evaluation(0, *[torch.zeros(1)] * 2, training.Tally()))
+        nothing = [torch.zeros(together)] * 2
+        for replica, curve in enumerate(trainer.curves):
+            curve.append(trainer._evaluation(replica, *nothing, training.Tally()))
         seconds += len(trainer.probe_steps) * timed(lambda: trainer._probe(0, None))
         seconds += timed(trainer._probe_running_averages)
     return seconds / together
