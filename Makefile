@@ -60,7 +60,7 @@ publish: ## put a study's records, verdicts and reports into report/published/ (
 	@$(call USE,); python scripts/publish.py $(CONFIG)
 
 confirm: ## train 20 random published runs again and compare them bit by bit (STUDY=quick; report/confirmation/)
-	@$(call USE,); OMP_NUM_THREADS=1 python scripts/confirm.py $(CONFIG)
+	@$(call USE,); OMP_NUM_THREADS=1 python scripts/confirm.py $(CONFIG) $(ARGS)
 
 restore: ## take over a study's published records, so that only what is missing is trained (STUDY=article)
 	@$(call USE,); python scripts/restore.py $(CONFIG)

@@ -1,7 +1,10 @@
 """Train random published runs again and state how far their numbers are off, if at all."""
 
 import _bootstrap  # noqa: F401
+
 import argparse
+import os
+import time
 from pathlib import Path
 
 from bnorder.errors import exit_cleanly
@@ -14,21 +17,38 @@ def main() -> None:
     parser.add_argument("config", nargs="*", metavar="KEY=VALUE", help="study=NAME")
     parser.add_argument("--runs", type=int, default=20, help="how many, of as many arms (20)")
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=CONDITIONS)
+    parser.add_argument(
+        "--workers", type=int, help="trainings at a time (one a core; one on a GPU)"
+    )
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder of the table")
     arguments = parser.parse_args()
 
+    from bnorder.jobs import pick_device
     from bnorder.publishing import confirmation, published
 
     pairs = dict(word.partition("=")[::2] for word in arguments.config)
     folder = published.published_folder("published", pairs.get("study", "quick"))
     study = published.published_study(folder)
-    records = confirmation.draw(published.published_records(study, folder), arguments.runs)
+    records = published.published_records(study, folder)
     path = arguments.out / f"{study.name}.csv"
-    for row in confirmation.confirm(study, records, path, arguments.conditions):
-        off = abs(row.correct_again - row.correct)
-        same = "identical" if row.same_curve else f"{off} of {row.n_test:,} answers off at the end"
-        print(f"{row.condition:<14} {row.run}: {same}", flush=True)
-    print(f"written to {path}; README.md says so after `make pages`")
+    trainings = confirmation.plan(
+        study, confirmation.draw(records, arguments.runs), records, path, arguments.conditions
+    )
+    cores = 1 if pick_device().type == "cuda" else len(os.sched_getaffinity(0))
+    start = time.perf_counter()
+    rows = confirmation.confirm(study, trainings, path, arguments.workers or cores)
+    for done, compared in enumerate(rows, 1):
+        for row in compared:
+            off = abs(row.correct_again - row.correct)
+            same = (
+                "identical" if row.same_curve else f"{off} of {row.n_test:,} answers off at the end"
+            )
+            print(f"{row.condition:<14} {row.run}: {same}", flush=True)
+        left = round((time.perf_counter() - start) / done * (len(trainings) - done))
+        clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
+        print(f"{done} of {len(trainings)} trainings, {clock} left", flush=True)
+    print(f"{path} is complete; README.md says so after `make pages`")
 
 
-exit_cleanly(main)
+if __name__ == "__main__":  # its training processes import this file
+    exit_cleanly(main)

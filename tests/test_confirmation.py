@@ -13,7 +13,7 @@ from made_up_records import made_up_records
 from bnorder.errors import UserError
 from bnorder.publishing import confirmation
 from bnorder.publishing.pages import spread
-from bnorder.records import Record
+from bnorder.records import Record, code_hash
 from bnorder.study import Study, load_study
 
 TINY = {
@@ -62,11 +62,14 @@ def test_a_run_comes_out_again_and_a_falsified_one_does_not(
     wrong = replace(last, test_correct=last.test_correct - 3)
     false = replace(trained[1], curve=(*trained[1].curve[:-1], wrong))
     path = tmp_path / confirmation.FOLDER / "tiny.csv"
-    rows = list(confirmation.confirm(tiny, [trained[0], false], path, ["again"]))
+    records = [trained[0], false]
+    planned = confirmation.plan(tiny, records, records, path, ["again"])
+    rows = [row for new in confirmation.confirm(tiny, planned, path, 2) for row in new]
+    rows.sort(key=lambda row: row.run)
     assert [row.same_curve for row in rows] == [True, False]
     assert [row.correct_again - row.correct for row in rows] == [0, 3]
-    assert confirmation.read(path) == rows
-    assert list(confirmation.confirm(tiny, [trained[0], false], path, ["again"])) == []
+    assert sorted(confirmation.read(path), key=lambda row: row.run) == rows
+    assert confirmation.plan(tiny, records, records, path, ["again"]) == []
     said = spread(tmp_path)
     assert "| `tiny` | as it was | 2 | 1 |" in said
 
@@ -74,7 +77,7 @@ def test_a_run_comes_out_again_and_a_falsified_one_does_not(
 def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> None:
     first = trained[0]
     was = confirmation._changed(tiny, first, "again")
-    assert was == confirmation._How("cpu", 1, first.cost.replicas)
+    assert was == confirmation.How("cpu", 1, first.cost.replicas)
     other = confirmation._changed(tiny, first, "other_threads")
     assert other == replace(was, threads=2)
     packed = replace(first, cost=replace(first.cost, replicas=2))
@@ -92,7 +95,22 @@ def test_packs_are_those_of_the_jobs(tiny: Study) -> None:
 def test_records_of_other_code_are_refused(tiny: Study, tmp_path: Path) -> None:
     other = replace(made_up_records(tiny)[0], code_hash="f" * 16)
     with pytest.raises(UserError, match="was trained by other code"):
-        list(confirmation.confirm(tiny, [other], tmp_path / "tiny.csv", ["again"]))
+        confirmation.plan(tiny, [other], [other], tmp_path / "tiny.csv", ["again"])
+
+
+def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) -> None:
+    path = tmp_path / "packed.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "name": "packed", "seeds_together": 2}))
+    study = load_study(path)
+    records = [
+        replace(r, cost=replace(r.cost, replicas=2), code_hash=code_hash())
+        for r in made_up_records(study)
+    ]
+    planned = confirmation.plan(study, records[:2], records, tmp_path / "none.csv", ["again"])
+    assert [[run.seed for run in training.runs] for training in planned] == [[0, 1]]
+    assert [record.run for record in planned[0].published] == list(planned[0].runs)
+    planned = confirmation.plan(study, records[:2], records, tmp_path / "none.csv", ["alone"])
+    assert [[run.seed for run in training.runs] for training in planned] == [[0], [1]]
 
 
 def test_an_unpublished_study_is_one_line() -> None:

@@ -18,7 +18,7 @@ from verdict_numbers import assert_same_verdicts
 
 from bnorder import __version__
 from bnorder.claims import load_claims
-from bnorder.publishing import published
+from bnorder.publishing import confirmation, published
 from bnorder.publishing.pages import answer, costs, pages, read_published, replace_block
 from bnorder.records import write_selection, write_tables
 from bnorder.statistics.analysis import analyse, load_inputs
@@ -31,6 +31,7 @@ PAGES = [
 ]
 PUBLISHED = published.published_studies(REPOSITORY / published.PUBLISHED)
 names = [path.name for path in PUBLISHED]
+CONFIRMED = sorted((REPOSITORY / confirmation.FOLDER).glob("*.csv"))
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,15 @@ def test_published_files_are_those_of_their_sums_and_small(folder: Path) -> None
     published.verify(folder)
     listed = {line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
     assert listed == {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 3e6
+    probed = (folder / published.PROBES).exists()
+    assert sum(path.stat().st_size for path in folder.iterdir()) < (7e6 if probed else 3e6)
+
+
+@pytest.mark.parametrize("path", CONFIRMED, ids=[path.stem for path in CONFIRMED])
+def test_what_was_trained_again_is_held_to_the_records_that_are_published(path: Path) -> None:
+    folder = REPOSITORY / published.PUBLISHED / path.stem
+    records = {confirmation.digest(record) for record in published.read_tables(folder)}
+    assert {row.record for row in confirmation.read(path)} <= records
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=names)

@@ -59,7 +59,7 @@ def test_records_come_back_to_the_last_byte(tmp_path: Path) -> None:
         replace(first, status="diverged", diverged_step=3, curve=first.curve[:1]),
         replace(
             second,
-            probes=(Probe(0, 1, "block1_conv", "norm", 0.1), Probe(7, 0, "a", "b", math.nan)),
+            probes=(Probe(0, 1, "block1_conv", "norm", 0.125), Probe(7, 0, "a", "b", math.nan)),
         ),
         replace(third, curve=(replace(third.curve[0], test_loss=None, train_loss=1 / 3),)),
     ]
@@ -67,6 +67,15 @@ def test_records_come_back_to_the_last_byte(tmp_path: Path) -> None:
     folder = put(written, tmp_path)
     back = published.read_tables(folder)
     assert [record.as_line() for record in back] == [record.as_line() for record in written]
+
+
+@pytest.mark.parametrize("value", [0.1, -1 / 3, 4.9e-23, 6.6e6, 0.0, math.inf])
+def test_a_reading_comes_back_to_three_digits(tmp_path: Path, value: float) -> None:
+    record = replace(made_up_records(small(tmp_path))[0], probes=(Probe(0, 1, "a", "b", value),))
+    (back,) = published.read_tables(put([record], tmp_path))
+    assert back.probes[0].value == pytest.approx(value, rel=2**-11)
+    (again,) = published.read_tables(put([back], tmp_path))
+    assert again == back  # rounded once is rounded for good
 
 
 def test_a_study_without_probes_has_no_table_of_them(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -166,8 +168,11 @@ def test_every_figure_has_number_caption_alternative_text_data_and_maker(full: P
         label = re.search(r'<svg [^>]*role="img" aria-label="([^"]+)"', figure)
         assert len(label[1]) > 40
         assert f"<b>Figure&nbsp;{number}. " in figure
-        encoded = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)"', figure)[1]
-        assert base64.b64decode(encoded).decode().count("\n") > 1
+        name, data = re.search(
+            r'download="(.+).csv" href="data:text/csv;charset=utf-8,([^"]+)"', figure
+        ).groups()
+        beside = full / "report" / "figures" / f"{name}.csv"
+        assert unquote(unescape(data)) == beside.read_text(encoding="utf-8")
         script = re.search(r"drawn by <code>(bnorder/[a-z/]+[.]py)</code>", figure)
         assert (REPOSITORY / script[1]).is_file()
         assert "rule <code>report</code>" in figure

@@ -1,9 +1,13 @@
 """Published runs, trained once more: do their numbers come out again, and when not, how far off?"""
 
 import csv
+import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass, fields, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from bnorder.errors import UserError
@@ -23,6 +27,7 @@ class Comparison:
     """A published run beside the same run trained again."""
 
     run: str
+    record: str  # digest of the published record
     condition: str
     device: str
     threads: int
@@ -47,59 +52,120 @@ def draw(records: Sequence[Record], n: int) -> list[Record]:
     return drawn[:n]
 
 
-def confirm(
-    study: Study, records: Sequence[Record], path: Path, conditions: Sequence[str]
-) -> Iterator[Comparison]:
-    """Train each run again under each condition that this machine offers; keep rows in `path`.
+@dataclass(frozen=True)
+class How:
+    """Where, with how many threads and with how many seeds as one network a run is trained."""
 
-    Rows that stand there are not made again. Raises UserError for records of other code than the
-    code here, which could not be told from another machine's rounding.
+    device: str
+    threads: int
+    together: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """Some seeds of one arm that are trained once more, and the records that they are held to."""
+
+    runs: tuple[Run, ...]
+    condition: str
+    how: How
+    published: tuple[Record, ...]
+
+
+def plan(
+    study: Study,
+    drawn: Sequence[Record],
+    published: Sequence[Record],
+    path: Path,
+    conditions: Sequence[str],
+) -> list[Training]:
+    """The trainings that compare the drawn runs under each condition that this machine offers.
+
+    Seeds that were trained as one network are trained and compared together. What has its row in
+    `path` is not planned again. Raises UserError for records of other code than the code here,
+    which could not be told from another machine's rounding.
     """
     code = code_hash(study.probes)
-    for record in records:
+    for record in drawn:
         if record.code_hash != code:
             raise UserError(
                 f"{record.run.id} was trained by other code ({record.code_hash}, now {code}): run "
                 "and publish the study anew, then confirm it"
             )
-    rows = {(row.run, row.condition): row for row in read(path)}
-    for record in records:
-        for condition in conditions:
-            if (record.run.id, condition) in rows:
+    done = {(row.record, row.condition) for row in read(path)}
+    by_run = {record.run: record for record in published}
+    found: dict[tuple[object, ...], Training] = {}
+    for condition in conditions:
+        for record in drawn:
+            how = _changed(study, record, condition)
+            if how is None or (digest(record), condition) in done:
                 continue
-            row = _compare(study, record, condition)
-            if row:
-                rows[record.run.id, condition] = row
+            runs = tuple(pack_of(study, record.run, how.together))
+            held_to = tuple(by_run[run] for run in runs if run in by_run)
+            found[runs, condition] = Training(runs, condition, how, held_to)
+    return list(found.values())
+
+
+def confirm(
+    study: Study, trainings: Sequence[Training], path: Path, workers: int = 1
+) -> Iterator[list[Comparison]]:
+    """Do them, `workers` at a time, each in a process of its own; rows go to `path` as they come.
+
+    Raises UserError when a process is killed; what was compared before stands in `path`.
+    """
+    from bnorder.whole_study import cached_dataset
+
+    for name in {training.runs[0].arm.dataset for training in trainings}:
+        cached_dataset(name, Path("results"), study.data_dirs)  # once, before all want it
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(compare, study, training) for training in trainings]
+        try:
+            for future in as_completed(futures):
+                new = future.result()
+                rows = {(row.run, row.condition): row for row in [*read(path), *new]}
                 _write(path, list(rows.values()))
-                yield row
+                yield new
+        except BrokenProcessPool:
+            raise UserError(
+                f"a training process was killed; {path} has what was compared before. Give the "
+                "same command again, with --workers 1 if memory ran out"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _compare(study: Study, record: Record, condition: str) -> Comparison | None:
-    """None where the machine has not what the condition needs, or it changes nothing."""
+def compare(study: Study, training: Training) -> list[Comparison]:
+    """Train once more and hold each run to its published record."""
     import torch
 
     from bnorder import jobs
     from bnorder.training import set_exactness
     from bnorder.whole_study import cached_dataset
 
-    how = _changed(study, record, condition)
-    if how is None:
-        return None
-    torch.set_num_threads(how.threads)
-    device = torch.device(how.device)
-    runs = pack_of(study, record.run, how.together)
-    recipe = study.recipe_for(record.run.arm.variant)
+    torch.set_num_threads(training.how.threads)
+    device = torch.device(training.how.device)
+    arm = training.runs[0].arm
+    recipe = study.recipe_for(arm.variant)
     set_exactness(recipe)
-    dataset = cached_dataset(record.run.arm.dataset, Path("results"), study.data_dirs)
+    dataset = cached_dataset(arm.dataset, Path("results"), study.data_dirs)
     kind = jobs.trainer_kind(device, study.probes)
-    trained = jobs.train(runs, recipe, dataset, device, record.config_hash, kind=kind)
-    again = trained[runs.index(record.run)]
+    trained = jobs.train(
+        training.runs, recipe, dataset, device, training.published[0].config_hash, kind=kind
+    )
+    again = {record.run: record for record in trained}
+    return [
+        _held(again[record.run], record, training.condition, len(trained))
+        for record in training.published
+    ]
+
+
+def _held(again: Record, record: Record, condition: str, together: int) -> Comparison:
     return Comparison(
         run=record.run.id,
+        record=digest(record),
         condition=condition,
         device=again.provenance.device,
         threads=again.provenance.threads,
-        together=len(runs),
+        together=together,
         correct=record.curve[-1].test_correct,
         correct_again=again.curve[-1].test_correct,
         n_test=record.n_test,
@@ -107,20 +173,13 @@ def _compare(study: Study, record: Record, condition: str) -> Comparison | None:
     )
 
 
-@dataclass(frozen=True)
-class _How:
-    device: str
-    threads: int
-    together: int
-
-
-def _changed(study: Study, record: Record, condition: str) -> _How | None:
+def _changed(study: Study, record: Record, condition: str) -> How | None:
     """How a run is trained under a condition; None where that is how it was, or impossible."""
     from bnorder import jobs
 
     here = jobs.pick_device().type
     was = "cuda" if any(name in record.provenance.device for name in GPUS) else "cpu"
-    how = _How(was, record.provenance.threads, record.cost.replicas)
+    how = How(was, record.provenance.threads, record.cost.replicas)
     changes = {
         "again": how,
         "other_threads": replace(how, threads=how.threads + (was == "cpu")),
@@ -132,6 +191,11 @@ def _changed(study: Study, record: Record, condition: str) -> _How | None:
     if (found == how and condition != "again") or found.device == "cuda" != here:
         return None
     return found
+
+
+def digest(record: Record) -> str:
+    """What tells a published record from one that takes its place later."""
+    return hashlib.sha256(record.as_line().encode()).hexdigest()[:16]
 
 
 def pack_of(study: Study, run: Run, together: int) -> list[Run]:

@@ -112,7 +112,8 @@ def _build(study: Study, folder: Path) -> dict[str, Any]:
         found = published_records(study.selecting, folder)
         records.write_selection(study.selecting, found, tables)
     inputs = load_inputs(tables / "runs.parquet", study=folder / STUDY, selection=selection)
-    analyse(inputs, analysis, curves=tables / "curves.parquet")
+    probes = tables / "probes.parquet" if study.probes else None
+    analyse(inputs, analysis, curves=tables / "curves.parquet", probes=probes)
     report = render(folder / STUDY, tables, analysis, work / "report")
     for path in (analysis / "verdicts.json", report.html, report.pdf):
         shutil.move(path, folder / path.name)

@@ -13,6 +13,7 @@ from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
@@ -30,6 +31,7 @@ from bnorder.report.spark import legend, reach, spark
 from bnorder.study import load_study
 
 Medium = Literal["html", "pdf"]
+MOST_DATA = 150_000  # characters of a figure's table that the page itself holds
 
 
 @dataclass(frozen=True)
@@ -308,8 +310,10 @@ def policy(script: str) -> str:
 
 
 def data_uri(drawing: Drawing) -> str:
-    encoded = base64.b64encode(drawing.data.encode()).decode()
-    return f"data:text/csv;charset=utf-8;base64,{encoded}"
+    """The figure's table as a link's target; none for a large one, which its file has."""
+    if len(drawing.data) > MOST_DATA:
+        return ""
+    return "data:text/csv;charset=utf-8," + quote(drawing.data, safe=",:;()+=@/")
 
 
 def _style(medium: Medium, words: Language) -> str:

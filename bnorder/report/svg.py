@@ -15,6 +15,8 @@ CSS_NAMES = {look.INK: "currentColor", look.RULE: "var(--rule)", look.BAND: "var
 }
 CSS_NAMES[look.PAPER] = "var(--paper)"
 _COLOUR = re.compile("|".join(CSS_NAMES))
+COORDINATES = {"d", "x", "y", "points"}  # in points, where a hundredth is finer than any screen
+_FINE = re.compile(r"-?\d+\.\d{3,}")
 _FONT = re.compile(r"font-family: [^;]+;? ?")
 
 
@@ -113,5 +115,8 @@ def _mend(node: ET.Element, used: set[str]) -> None:
         node.set("id", name)
     if node.get("transform", "").startswith("rotate(-0 "):
         del node.attrib["transform"]
-    if "d" in node.attrib:
-        node.set("d", re.sub(r"\s+", " ", node.attrib["d"]).strip())
+    for name in COORDINATES & node.attrib.keys():
+        shorter = _FINE.sub(
+            lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), node.attrib[name]
+        )
+        node.set(name, re.sub(r"\s+", " ", shorter).strip())
