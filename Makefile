@@ -59,7 +59,7 @@ report: ## run a study to its HTML and PDF report (STUDY=quick, LANG=zh, CORES=a
 publish: ## put a study's records, verdicts and reports into report/published/ (STUDY=article)
 	@$(call USE,); python scripts/publish.py $(CONFIG)
 
-confirm: ## train 20 random published runs again and compare them bit by bit (STUDY=quick; report/confirmation/)
+confirm: ## train 20 random published runs again and compare them bit by bit (STUDY=quick; ARGS="--runs 5"; report/confirmation/)
 	@$(call USE,); OMP_NUM_THREADS=1 python scripts/confirm.py $(CONFIG) $(ARGS)
 
 restore: ## take over a study's published records, so that only what is missing is trained (STUDY=article)

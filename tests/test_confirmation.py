@@ -71,7 +71,7 @@ def test_a_run_comes_out_again_and_a_falsified_one_does_not(
     assert sorted(confirmation.read(path), key=lambda row: row.run) == rows
     assert confirmation.plan(tiny, records, records, path, ["again"]) == []
     said = spread(tmp_path)
-    assert "| `tiny` | as it was | 2 | 1 |" in said
+    assert "| `tiny` | as it was, on the same kind of processor | 2 | 1 |" in said
 
 
 def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> None:
@@ -83,6 +83,15 @@ def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> N
     packed = replace(first, cost=replace(first.cost, replicas=2))
     assert confirmation._changed(tiny, packed, "alone") == replace(was, together=1)
     assert confirmation._changed(tiny, packed, "packed") is None
+    assert confirmation._changed(tiny, first, "other_machine") is None
+
+
+def test_on_another_machine_nothing_else_is_changed(tiny: Study, trained: list[Record]) -> None:
+    elsewhere = replace(trained[0].provenance, device="A processor of old")
+    first = replace(trained[0], provenance=elsewhere)
+    found = {c: confirmation._changed(tiny, first, c) for c in confirmation.CONDITIONS}
+    expected = confirmation.How("cpu", 1, first.cost.replicas)
+    assert {c: how for c, how in found.items() if how} == {"other_machine": expected}
 
 
 def test_packs_are_those_of_the_jobs(tiny: Study) -> None:
@@ -99,11 +108,14 @@ def test_records_of_other_code_are_refused(tiny: Study, tmp_path: Path) -> None:
 
 
 def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) -> None:
+    from bnorder import jobs
+
     path = tmp_path / "packed.yaml"
     path.write_text(yaml.safe_dump({**TINY, "name": "packed", "seeds_together": 2}))
     study = load_study(path)
+    here = replace(jobs.provenance(jobs.pick_device()), threads=1)
     records = [
-        replace(r, cost=replace(r.cost, replicas=2), code_hash=code_hash())
+        replace(r, cost=replace(r.cost, replicas=2), code_hash=code_hash(), provenance=here)
         for r in made_up_records(study)
     ]
     planned = confirmation.plan(study, records[:2], records, tmp_path / "none.csv", ["again"])

@@ -18,8 +18,8 @@ from bnorder.study import Run, Study
 FOLDER = Path("report/confirmation")
 GPUS = ("NVIDIA", "Instinct", "Radeon")  # in a device's name
 SEED = 20231101  # of the draw of runs
-# How a run is trained again. `again`: as it was; the others change one thing.
-CONDITIONS = ("again", "other_threads", "alone", "packed", "other_device")
+# How a run is trained again. `again`: as it was; the others change one thing, and only one.
+CONDITIONS = ("again", "other_machine", "other_threads", "alone", "packed", "other_device")
 
 
 @dataclass(frozen=True)
@@ -174,23 +174,36 @@ def _held(again: Record, record: Record, condition: str, together: int) -> Compa
 
 
 def _changed(study: Study, record: Record, condition: str) -> How | None:
-    """How a run is trained under a condition; None where that is how it was, or impossible."""
+    """How a run is trained under a condition; None where that would change nothing, or too much."""
+    import torch
+
     from bnorder import jobs
 
-    here = jobs.pick_device().type
-    was = "cuda" if any(name in record.provenance.device for name in GPUS) else "cpu"
-    how = How(was, record.provenance.threads, record.cost.replicas)
+    here = jobs.provenance(jobs.pick_device()).device
+    cpu = jobs.provenance(torch.device("cpu")).device
+    was, on_gpu = record.provenance, is_gpu(record.provenance.device)
+    same_machine = was.device in (here, cpu)
+    how = How("cuda" if on_gpu else "cpu", was.threads, record.cost.replicas)
     changes = {
         "again": how,
-        "other_threads": replace(how, threads=how.threads + (was == "cpu")),
+        "other_machine": how,
+        "other_threads": replace(how, threads=how.threads + (not on_gpu)),
         "alone": replace(how, together=1),
         "packed": replace(how, together=max(2, how.together)),
-        "other_device": replace(how, device="cpu" if was == "cuda" else here),
+        "other_device": replace(how, device="cpu" if on_gpu else "cuda"),
     }
     found = changes[condition]
-    if (found == how and condition != "again") or found.device == "cuda" != here:
+    changed = found != how or condition in ("again", "other_machine")
+    if not changed or (found.device == "cuda" and not is_gpu(here)):
+        return None
+    if condition != "other_device" and same_machine == (condition == "other_machine"):
         return None
     return found
+
+
+def is_gpu(device: str) -> bool:
+    """Is this the name of a GPU?"""
+    return any(name in device for name in GPUS)
 
 
 def digest(record: Record) -> str:

@@ -211,9 +211,7 @@ def _cost_row(p: Published) -> str:
         jobs = p.manifest["jobs"]
         rounds = [math.ceil(jobs / cores) for cores in (2, 8)]
         cells[:3] = [_duration(seconds), *(_duration(seconds * n / jobs) for n in rounds)]
-    on_gpu = [
-        m for m in p.manifest["trained_with"] if any(g in m["device"] for g in confirmation.GPUS)
-    ]
+    on_gpu = [m for m in p.manifest["trained_with"] if confirmation.is_gpu(m["device"])]
     if on_gpu:
         trained = sum(m["runs"] for m in on_gpu)
         cells[3] = _duration(sum(m["run_seconds"] for m in on_gpu) * runs / trained)
@@ -233,7 +231,8 @@ def _duration(seconds: float) -> str:
 
 
 CONDITION_WORDS = {
-    "again": "as it was",
+    "again": "as it was, on the same kind of processor",
+    "other_machine": "on another kind of processor, else as it was",
     "other_threads": "with another number of threads",
     "alone": "one seed alone instead of several as one network",
     "packed": "several seeds as one network instead of one alone",
