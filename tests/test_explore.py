@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bnorder.claims import load_claims
-from bnorder.statistics import survival
+from bnorder.statistics import mixed, survival
 from bnorder.statistics.calibration import simulated_runs
 from bnorder.statistics.contrasts import Grid, RunTable
 from bnorder.statistics.explore import (
@@ -157,6 +157,16 @@ def test_mixed_model_finds_planted_effects_where_l_bfgs_reports_zeros() -> None:
     assert 0.1 < fit.sd_seed < 0.35
     mean = next(e for e in fit.effects if e.term == "mean")
     assert mean.estimate == pytest.approx(99, abs=0.4)
+
+
+def test_seeds_beyond_the_first_many_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = simulated()
+    few = mixed_model(frame[frame.seed < 3])
+    monkeypatch.setattr(mixed, "MOST_SEEDS", 3)
+    capped = mixed_model(frame)
+    assert capped.n_seeds == few.n_seeds == 3 < frame.seed.nunique()
+    assert capped.effects == few.effects
+    assert "beyond the first 3" in capped.left_out
 
 
 def test_terms_that_cannot_be_estimated_are_left_out_and_named() -> None:
