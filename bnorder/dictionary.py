@@ -160,7 +160,7 @@ _KNOWN = {
                 "share": "share of the sum of squares between the orderings' means, 0 to 1",
                 "share_not_reached": "Kaplan-Meier share that has not reached the threshold",
                 "statistic": "log-rank statistic",
-                "value": "the number that was read",
+                "value": "the number that was read; three significant digits of it are published",
             },
         ),
         *_columns(

@@ -41,7 +41,7 @@ INPUTS = {
 }
 OUTPUTS = {
     "records.parquet": ("records", "One row a run: its curve, cost, versions and checksums"),
-    "probes.parquet": ("probes", "One row a number measured inside a network"),
+    "probes.parquet": ("probes", "One row a number measured inside a network, to three digits"),
     "verdicts.json": ("verdicts", "Every claim's verdict with all numbers behind it"),
     "report.html": ("report", "The report, one file"),
     "report.pdf": ("printed_report", "The report as a tagged PDF"),

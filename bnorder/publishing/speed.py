@@ -68,7 +68,7 @@ captured and plain training give the same records bit for bit.
 def speed_page(root: Path) -> str:
     """The page's text; a table that was not measured is said to be missing."""
     tables = {path.stem: _rows(path) for path in sorted((root / RESULTS).glob("*.csv"))}
-    parts = [HEAD]
+    parts = [HEAD, ""]
     for name, words, table in (
         ("training", TRAINING, _training),
         ("candidates", CANDIDATES, _candidates),
