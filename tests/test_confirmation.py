@@ -1,7 +1,9 @@
 """Runs trained again: which are drawn, what is changed, and that a difference is seen."""
 
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +125,35 @@ def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) 
     assert [record.run for record in planned[0].published] == list(planned[0].runs)
     planned = confirmation.plan(study, records[:2], records, tmp_path / "none.csv", ["alone"])
     assert [[run.seed for run in training.runs] for training in planned] == [[0], [1]]
+
+
+POOL = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from bnorder.publishing.confirmation import _end_with_the_parent
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_the_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+
+
+def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "pool.py")]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        worker = Path(f"/proc/{parent.stdout.readline().strip()}")
+        assert worker.exists()
+        parent.kill()
+    for _ in range(300):
+        if not (worker / "exe").exists():  # gone, or a zombie that nobody has fetched
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{worker} goes on")
 
 
 def test_an_unpublished_study_is_one_line() -> None:

@@ -2,13 +2,15 @@
 
 import csv
 import hashlib
+import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass, fields, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 from bnorder.errors import UserError
 from bnorder.files import replacing
@@ -108,7 +110,7 @@ def plan(
 def confirm(
     study: Study, trainings: Sequence[Training], path: Path, workers: int = 1
 ) -> Iterator[list[Comparison]]:
-    """Do them, `workers` at a time, each in a process of its own; rows go to `path` as they come.
+    """Do them with `workers` threads in all, each in a process; rows go to `path` as they come.
 
     Raises UserError when a process is killed; what was compared before stands in `path`.
     """
@@ -116,14 +118,22 @@ def confirm(
 
     for name in {training.runs[0].arm.dataset for training in trainings}:
         cached_dataset(name, Path("results"), study.data_dirs)  # once, before all want it
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    for threads in sorted({training.how.threads for training in trainings}):
+        alike = [training for training in trainings if training.how.threads == threads]
+        for new in _side_by_side(study, alike, max(1, workers // threads), path):
+            rows = {(row.run, row.condition): row for row in [*read(path), *new]}
+            _write(path, list(rows.values()))
+            yield new
+
+
+def _side_by_side(
+    study: Study, trainings: Sequence[Training], workers: int, path: Path
+) -> Iterator[list[Comparison]]:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_the_parent) as pool:
         futures = [pool.submit(compare, study, training) for training in trainings]
         try:
             for future in as_completed(futures):
-                new = future.result()
-                rows = {(row.run, row.condition): row for row in [*read(path), *new]}
-                _write(path, list(rows.values()))
-                yield new
+                yield future.result()
         except BrokenProcessPool:
             raise UserError(
                 f"a training process was killed; {path} has what was compared before. Give the "
@@ -131,6 +141,18 @@ def confirm(
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_the_parent() -> None:
+    """A worker whose parent was killed would train on for nobody."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def compare(study: Study, training: Training) -> list[Comparison]:
