@@ -31,12 +31,12 @@ def main() -> None:
     study = published.published_study(folder)
     records = published.published_records(study, folder)
     path = arguments.out / f"{study.name}.csv"
-    trainings = confirmation.plan(
-        study, confirmation.draw(records, arguments.runs), records, path, arguments.conditions
-    )
+    standing = confirmation.standing(path, records)
+    drawn = confirmation.draw(records, arguments.runs)
+    trainings = confirmation.plan(study, drawn, records, standing, arguments.conditions)
     cores = 1 if pick_device().type == "cuda" else len(os.sched_getaffinity(0))
     start = time.perf_counter()
-    rows = confirmation.confirm(study, trainings, path, arguments.workers or cores)
+    rows = confirmation.confirm(study, trainings, standing, path, arguments.workers or cores)
     for done, compared in enumerate(rows, 1):
         for row in compared:
             off = abs(row.correct_again - row.correct)

@@ -65,33 +65,37 @@ def test_a_run_comes_out_again_and_a_falsified_one_does_not(
     false = replace(trained[1], curve=(*trained[1].curve[:-1], wrong))
     path = tmp_path / confirmation.FOLDER / "tiny.csv"
     records = [trained[0], false]
-    planned = confirmation.plan(tiny, records, records, path, ["again"])
-    rows = [row for new in confirmation.confirm(tiny, planned, path, 2) for row in new]
+    old = confirmation._held(trained[0], false, "again", 1)
+    confirmation._write(path, [replace(old, run="gone", record="0" * 16)])  # of a record of old
+    standing = confirmation.standing(path, records)
+    planned = confirmation.plan(tiny, records, records, standing, ["again"])
+    rows = [row for new in confirmation.confirm(tiny, planned, standing, path, 2) for row in new]
     rows.sort(key=lambda row: row.run)
     assert [row.same_curve for row in rows] == [True, False]
     assert [row.correct_again - row.correct for row in rows] == [0, 3]
     assert sorted(confirmation.read(path), key=lambda row: row.run) == rows
-    assert confirmation.plan(tiny, records, records, path, ["again"]) == []
+    standing = confirmation.standing(path, records)
+    assert confirmation.plan(tiny, records, records, standing, ["again"]) == []
     said = spread(tmp_path)
     assert "| `tiny` | as it was, on the same kind of processor | 2 | 1 |" in said
 
 
 def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> None:
     first = trained[0]
-    was = confirmation._changed(tiny, first, "again")
+    was = confirmation._changed(first, "again")
     assert was == confirmation.How("cpu", 1, first.cost.replicas)
-    other = confirmation._changed(tiny, first, "other_threads")
+    other = confirmation._changed(first, "other_threads")
     assert other == replace(was, threads=2)
     packed = replace(first, cost=replace(first.cost, replicas=2))
-    assert confirmation._changed(tiny, packed, "alone") == replace(was, together=1)
-    assert confirmation._changed(tiny, packed, "packed") is None
-    assert confirmation._changed(tiny, first, "other_machine") is None
+    assert confirmation._changed(packed, "alone") == replace(was, together=1)
+    assert confirmation._changed(packed, "packed") is None
+    assert confirmation._changed(first, "other_machine") is None
 
 
 def test_on_another_machine_nothing_else_is_changed(tiny: Study, trained: list[Record]) -> None:
     elsewhere = replace(trained[0].provenance, device="A processor of old")
     first = replace(trained[0], provenance=elsewhere)
-    found = {c: confirmation._changed(tiny, first, c) for c in confirmation.CONDITIONS}
+    found = {c: confirmation._changed(first, c) for c in confirmation.CONDITIONS}
     expected = confirmation.How("cpu", 1, first.cost.replicas)
     assert {c: how for c, how in found.items() if how} == {"other_machine": expected}
 
@@ -103,10 +107,10 @@ def test_packs_are_those_of_the_jobs(tiny: Study) -> None:
     assert [run.seed for run in confirmation.pack_of(tiny, tiny.runs()[1], 1)] == [1]
 
 
-def test_records_of_other_code_are_refused(tiny: Study, tmp_path: Path) -> None:
+def test_records_of_other_code_are_refused(tiny: Study) -> None:
     other = replace(made_up_records(tiny)[0], code_hash="f" * 16)
     with pytest.raises(UserError, match="was trained by other code"):
-        confirmation.plan(tiny, [other], [other], tmp_path / "tiny.csv", ["again"])
+        confirmation.plan(tiny, [other], [other], [], ["again"])
 
 
 def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) -> None:
@@ -120,10 +124,10 @@ def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) 
         replace(r, cost=replace(r.cost, replicas=2), code_hash=code_hash(), provenance=here)
         for r in made_up_records(study)
     ]
-    planned = confirmation.plan(study, records[:2], records, tmp_path / "none.csv", ["again"])
+    planned = confirmation.plan(study, records[:2], records, [], ["again"])
     assert [[run.seed for run in training.runs] for training in planned] == [[0, 1]]
     assert [record.run for record in planned[0].published] == list(planned[0].runs)
-    planned = confirmation.plan(study, records[:2], records, tmp_path / "none.csv", ["alone"])
+    planned = confirmation.plan(study, records[:2], records, [], ["alone"])
     assert [[run.seed for run in training.runs] for training in planned] == [[0], [1]]
 
 

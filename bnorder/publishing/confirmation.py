@@ -77,13 +77,13 @@ def plan(
     study: Study,
     drawn: Sequence[Record],
     published: Sequence[Record],
-    path: Path,
+    standing: Sequence[Comparison],
     conditions: Sequence[str],
 ) -> list[Training]:
     """The trainings that compare the drawn runs under each condition that this machine offers.
 
     Seeds that were trained as one network are trained and compared together. What has its row in
-    `path` is not planned again. Raises UserError for records of other code than the code here,
+    `standing` is not planned again. Raises UserError for records of other code than the code here,
     which could not be told from another machine's rounding.
     """
     code = code_hash(study.probes)
@@ -93,12 +93,12 @@ def plan(
                 f"{record.run.id} was trained by other code ({record.code_hash}, now {code}): run "
                 "and publish the study anew, then confirm it"
             )
-    done = {(row.record, row.condition) for row in read(path)}
+    done = {(row.record, row.condition) for row in standing}
     by_run = {record.run: record for record in published}
     found: dict[tuple[object, ...], Training] = {}
     for condition in conditions:
         for record in drawn:
-            how = _changed(study, record, condition)
+            how = _changed(record, condition)
             if how is None or (digest(record), condition) in done:
                 continue
             runs = tuple(pack_of(study, record.run, how.together))
@@ -108,9 +108,15 @@ def plan(
 
 
 def confirm(
-    study: Study, trainings: Sequence[Training], path: Path, workers: int = 1
+    study: Study,
+    trainings: Sequence[Training],
+    standing: Sequence[Comparison],
+    path: Path,
+    workers: int = 1,
 ) -> Iterator[list[Comparison]]:
-    """Do them with `workers` threads in all, each in a process; rows go to `path` as they come.
+    """Do them with `workers` threads in all, each in a process.
+
+    `path` then holds the rows of `standing`, and the new ones as they come.
 
     Raises UserError when a process is killed; what was compared before stands in `path`.
     """
@@ -118,10 +124,11 @@ def confirm(
 
     for name in {training.runs[0].arm.dataset for training in trainings}:
         cached_dataset(name, Path("results"), study.data_dirs)  # once, before all want it
+    rows = {(row.run, row.condition): row for row in standing}
     for threads in sorted({training.how.threads for training in trainings}):
         alike = [training for training in trainings if training.how.threads == threads]
         for new in _side_by_side(study, alike, max(1, workers // threads), path):
-            rows = {(row.run, row.condition): row for row in [*read(path), *new]}
+            rows |= {(row.run, row.condition): row for row in new}
             _write(path, list(rows.values()))
             yield new
 
@@ -195,7 +202,7 @@ def _held(again: Record, record: Record, condition: str, together: int) -> Compa
     )
 
 
-def _changed(study: Study, record: Record, condition: str) -> How | None:
+def _changed(record: Record, condition: str) -> How | None:
     """How a run is trained under a condition; None where that would change nothing, or too much."""
     import torch
 
@@ -247,6 +254,12 @@ def read(path: Path) -> list[Comparison]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [_row(raw) for raw in csv.DictReader(file)]
+
+
+def standing(path: Path, published: Sequence[Record]) -> list[Comparison]:
+    """The rows of a file that are held to a record as it is published now."""
+    digests = {digest(record) for record in published}
+    return [row for row in read(path) if row.record in digests]
 
 
 def _row(raw: Mapping[str, str]) -> Comparison:

@@ -386,11 +386,7 @@ def model(results: Results) -> dict[str, Any] | None:
         return {"formula": "", "words": words.say("model.not_fitted", message=message)}
     return {
         "formula": found["formula"],
-        "words": words.say(
-            "model.used",
-            n=whole(found["n_runs"]),
-            seeds=whole(found["n_seeds"]),
-        ),
+        "words": words.say("model.used", n=whole(found["n_runs"]), seeds=whole(found["n_seeds"])),
         "warnings": list(found.get("warnings", [])),
     }
 
