@@ -175,6 +175,23 @@ def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Pa
     assert published.read_manifest(folder)["runs"]["missing_in_report"] == 19
 
 
+def test_what_probes_read_has_its_page_in_the_published_report(tmp_path: Path) -> None:
+    study = small(tmp_path, probes=True)
+    found = [
+        replace(
+            record,
+            probes=tuple(
+                Probe(step, 0, "network", "gradient_slope", 0.1 * (1 + record.run.seed))
+                for step in (0, 100, record.steps)
+            ),
+        )
+        for record in made_up_records(study)
+    ]
+    folder = publish.publish(study, found, [], tmp_path)
+    assert (folder / "probes.parquet").exists()
+    assert 'id="why-T' in (folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Path) -> None:
     study = small(tmp_path)
     found = made_up_records(study)
