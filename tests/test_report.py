@@ -98,6 +98,22 @@ def test_table_of_arms_ends_somewhere_and_says_where_the_rest_stands(full: Path)
     assert len(page.all("tr")) < view.MOST_ARMS + 200
 
 
+def test_a_figures_large_table_stands_beside_the_page(
+    full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(full / "study.yaml")
+    results = load_results(study, full / "study.yaml", full / "tables", full / "analysis")
+    drawings = draw_all(results)
+    sizes = {drawing.key: len(drawing.data) for drawing in drawings}
+    monkeypatch.setattr("bnorder.report.document.MOST_DATA", sorted(sizes.values())[-2])
+    page = Page(document(results, drawings, "html"))
+    (largest,) = [key for key, size in sizes.items() if size == max(sizes.values())]
+    assert {a["download"] for a in page.all("a") if "download" in a} == {
+        f"{key}.csv" for key in sizes if key != largest
+    }
+    assert f"Data: figures/{largest}.csv" in page.words
+
+
 def verdicts(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "analysis" / "verdicts.json").read_text(encoding="utf-8"))
 
