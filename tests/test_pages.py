@@ -58,6 +58,23 @@ def test_an_unfinished_study_says_so_where_its_answer_stands() -> None:
     assert "123 of 300 runs are there, and 3 of 10 seeds are whole" in said
 
 
+def test_the_claims_of_all_studies_stand_side_by_side() -> None:
+    studies = read_published(REPOSITORY)
+    lines = answer(studies).splitlines()
+    header = next(line for line in lines if line.startswith("| | `"))
+    assert re.findall(r"`(\w+)`", header) == [p.folder.name for p in studies]
+    body = lines[lines.index(header) + 2 :]
+    rows = {
+        line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in body[:18]
+    }
+    assert list(rows) == [claim["id"] for claim in studies[0].claims]
+    for number, study in enumerate(studies):
+        told = {"–": "not tested"}
+        assert {name: told.get(cells[number], cells[number]) for name, cells in rows.items()} == {
+            claim["id"]: claim["verdict"] for claim in study.claims
+        }
+
+
 def test_costs_are_shared_among_cores_job_by_job() -> None:
     first = read_published(REPOSITORY)[0]
     cost = {"measured_runs": 50, "measured_processor_seconds": 3600.0}

@@ -24,6 +24,7 @@ from bnorder.report.look import dataset_words
 from bnorder.study import study_schema
 
 MAIN = "article"  # the study that answers, once it is published
+SMALL = "digits"  # the data set that comes with scikit-learn: it shows the machinery
 MADE = "<!-- Made by `make pages`, from bnorder/publishing/pages.py and what it reads. -->\n"
 STUDY_WORDS = """\
 A study is one YAML file in `studies/`. A key without a default must be given. On the command line
@@ -48,6 +49,10 @@ running statistics and momentum, dropout's place, folding BN into the convolutio
 (Conv-ReLU-BN cannot be folded into the convolution before it). Confounds that they rarely name: a
 learning rate for each order, batch size, initialisation, and which layer meets the pixels and the
 classifier. The study `controls` varies those."""
+MATRIX_WORDS = (
+    "The same claims in every study that is published, each with the data and the seeds that it "
+    "has (– where its networks cannot test the claim):"
+)
 CHECKLIST_WORDS = """\
 The questions that the NeurIPS paper checklist and the ML Reproducibility Challenge ask, in our own
 words, each with an answer and where to check it.
@@ -72,13 +77,15 @@ class Published:
 
 
 def read_published(root: Path) -> list[Published]:
-    """All published studies, the one that answers first."""
-    folders = published_studies(root / PUBLISHED)
-    folders.sort(key=lambda folder: (folder.name != MAIN, folder.name))
-    return [
+    """All published studies: the one that answers first, those on the small digits last."""
+    found = [
         Published(f, read_manifest(f), json.loads((f / "verdicts.json").read_text("utf-8")))
-        for f in folders
+        for f in published_studies(root / PUBLISHED)
     ]
+    return sorted(
+        found,
+        key=lambda p: (p.folder.name != MAIN, [*p.manifest["data"]] == [SMALL], p.folder.name),
+    )
 
 
 def pages(root: Path) -> dict[Path, str]:
@@ -131,11 +138,43 @@ def answer(published: Sequence[Published]) -> str:
             "Holm's correction, verdicts after it. [How a verdict is reached](docs/verdicts.md)."
         ),
         "",
+        *_matrix(published),
+        "",
         "All that is published:",
         "",
         *(f"- {_publication(p)}" for p in published),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _matrix(published: Sequence[Published]) -> list[str]:
+    """Every claim in every published study; a dash where a study cannot test it."""
+    claims = dict.fromkeys(claim["id"] for p in published for claim in p.claims)
+    return [
+        MATRIX_WORDS,
+        "",
+        f"| | {' | '.join(_column(p) for p in published)} |",
+        f"| --- |{' --- |' * len(published)}",
+        *(
+            f"| {name} | {' | '.join(_verdict(p.claim(name)) for p in published)} |"
+            for name in claims
+        ),
+    ]
+
+
+def _column(p: Published) -> str:
+    seeds = p.manifest["seeds"]
+    planned, reported = len(seeds["planned"]), len(seeds["reported"])
+    n = f"{reported} seeds" if reported == planned else f"{reported} of {planned} seeds"
+    return f"`{p.manifest['study']}`<br>{_data(p)}, {n}"
+
+
+def _data(p: Published) -> str:
+    return " and ".join(dataset_words(d, language("en")) for d in p.manifest["data"])
+
+
+def _verdict(claim: Mapping[str, Any] | None) -> str:
+    return "–" if claim is None or claim["verdict"] == "not tested" else str(claim["verdict"])
 
 
 def _quoted(answer: Sequence[str]) -> list[str]:
@@ -150,8 +189,7 @@ def _quote(lines: Sequence[str]) -> list[str]:
 def _standing(main: Published) -> list[str]:
     """Which study speaks, of how much of it, and what it cannot say."""
     runs, seeds = main.manifest["runs"], main.manifest["seeds"]
-    data = " and ".join(dataset_words(d, language("en")) for d in main.manifest["data"])
-    text = f"**The answer of the study `{main.manifest['study']}`** on {data}: "
+    text = f"**The answer of the study `{main.manifest['study']}`** on {_data(main)}: "
     text += f"{runs['reported']:,} runs, {len(seeds['reported'])} seeds."
     if not main.manifest["complete"]:
         text += (
@@ -177,9 +215,8 @@ def _publication(p: Published) -> str:
         for n, f in (("records and verdicts", ""), ("what made them", "manifest.json"))
     ]
     runs, seeds = p.manifest["runs"]["published"], len(p.manifest["seeds"]["reported"])
-    data = " and ".join(dataset_words(d, language("en")) for d in p.manifest["data"])
-    about = f"`{p.manifest['study']}` ({data}, {runs:,} runs, {seeds} whole seeds)"
-    return f"{about}: {', '.join(parts + more)}. {p.verdicts['answer'][-1]}"
+    about = f"`{p.manifest['study']}` ({_data(p)}, {runs:,} runs, {seeds} whole seeds)"
+    return f"{about}: {', '.join(parts + more)}."
 
 
 def _link(p: Published) -> str:
