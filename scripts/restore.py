@@ -1,10 +1,10 @@
-"""Take over a study's published records, so that training does only what is missing."""
+"""Take over the published records that a study can use, so that only what is missing is trained."""
 
 import _bootstrap  # noqa: F401
 import argparse
 from pathlib import Path
 
-from bnorder.errors import exit_cleanly
+from bnorder.errors import UserError, exit_cleanly
 
 
 def main() -> None:
@@ -13,19 +13,23 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder.locks import hold_study
-    from bnorder.publishing.published import published_folder, restore
+    from bnorder.publishing.published import PUBLISHED, published_studies, restore
     from bnorder.workflow import configured_study
 
     pairs = dict(word.partition("=")[::2] for word in arguments.config)
     source = pairs.pop("from", "published")
     study = configured_study(pairs)[2]
-    folder = published_folder(source, study.name.partition("+")[0])
+    base = PUBLISHED if source == "published" else Path(source)
+    mine = study.name.partition("+")[0]
+    folders = sorted(published_studies(base), key=lambda folder: (folder.name != mine, folder.name))
+    if not folders:
+        raise UserError(f"{base}: no published results")
     results = Path("results", study.name)
     lock = hold_study(results)
-    done = restore(study, folder, results)
+    done = restore(study, folders, results)
     lock.close()
     print(
-        f"{results}: {done.runs} of {len(study.runs())} runs taken from {folder}; "
+        f"{results}: {done.runs} of {len(study.runs())} runs taken from {base}; "
         f"{done.missing} are left to train. Go on with make report."
     )
 

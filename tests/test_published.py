@@ -44,7 +44,7 @@ def small(tmp_path: Path, **changes: object) -> Study:
 def put(found: list[Record], tmp_path: Path) -> Path:
     """A folder with these records as published ones."""
     folder = tmp_path / "published"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     published.write_tables(found, folder)
     published.write_sums(folder)
     return folder
@@ -218,7 +218,7 @@ def test_restored_records_leave_only_the_missing_runs_to_train(tmp_path: Path) -
     found = made_up_records(study)[:-1]
     folder = put(found, tmp_path)
     wider = replace(study, seeds=(*study.seeds, 4))
-    done = published.restore(wider, folder, tmp_path / "results")
+    done = published.restore(wider, [folder], tmp_path / "results")
     assert (done.runs, done.missing) == (31, 1 + 8)
     assert done.whole_jobs == 15
     identity = {"code": records.code_hash(), "data": found[0].data_sha256}
@@ -232,10 +232,22 @@ def test_restored_records_leave_only_the_missing_runs_to_train(tmp_path: Path) -
     assert len(taken) == 30
 
 
+def test_runs_are_taken_over_from_any_study_that_published_them(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    first, second = (replace(study, seeds=(seed,)) for seed in study.seeds[:2])
+    folders = [
+        put(made_up_records(part), tmp_path / name)
+        for part, name in ((first, "one"), (second, "two"))
+    ]
+    other = put(made_up_records(small(tmp_path, recipe={"width": 8})), tmp_path / "three")
+    done = published.restore(replace(study, name="mine"), [*folders, other], tmp_path / "results")
+    assert (done.runs, done.missing) == (2 * 8, 2 * 8)
+
+
 def test_a_job_checks_the_data_of_restored_records(tmp_path: Path) -> None:
     study = small(tmp_path)
     folder = put(made_up_records(study), tmp_path)
-    published.restore(study, folder, tmp_path / "results")
+    published.restore(study, [folder], tmp_path / "results")
     job = study.jobs()[0]
     hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
     other = {"code": records.code_hash(), "data": "0" * 64}
@@ -246,7 +258,7 @@ def test_nothing_is_restored_into_another_recipe(tmp_path: Path) -> None:
     folder = put(made_up_records(small(tmp_path)), tmp_path)
     other = small(tmp_path, recipe={"width": 8})
     with pytest.raises(UserError, match=r"no record is of a run of small .* nothing was changed"):
-        published.restore(other, folder, tmp_path / "results")
+        published.restore(other, [folder], tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
@@ -256,7 +268,7 @@ def test_records_that_are_there_are_not_touched(tmp_path: Path) -> None:
     job = study.jobs()[0].name
     (tmp_path / "results/records").mkdir(parents=True)
     (tmp_path / "results/records" / f"{job}.jsonl").write_text("mine")
-    published.restore(study, folder, tmp_path / "results")
+    published.restore(study, [folder], tmp_path / "results")
     assert (tmp_path / "results/records" / f"{job}.jsonl").read_text() == "mine"
     assert not list((tmp_path / "results/checkpoints").glob(f"{job}.finished*"))
 

@@ -152,12 +152,12 @@ def read_tables(folder: Path) -> list[Record]:
         raise UserError(f"{folder / RECORDS}: no table of records ({error})") from None
 
 
-def _read(path: Path) -> "pyarrow.Table":
+def _read(path: Path, columns: Sequence[str] | None = None) -> "pyarrow.Table":
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path).read()
+        return pyarrow.parquet.ParquetFile(path).read(columns)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({error})") from None
 
@@ -258,23 +258,21 @@ class Restored:
     missing: int
 
 
-def restore(study: Study, folder: Path, results: Path) -> Restored:
+def restore(study: Study, folders: Sequence[Path], results: Path) -> Restored:
     """Put published records where training goes on from, so that it does only what is missing.
 
-    They are taken for runs that `study` trains with the same configuration and the same code; a
+    They are taken for runs that `study` trains with the same configuration and the same code,
+    whichever study they were published with; the first of `folders` that has a run gives it. A
     training job checks its data as well. Records of finished jobs stay as they are.
     Raises UserError where no published record fits.
     """
-    published = read_tables(folder)
-    fitting = {
-        record.run.id: record
-        for part in study.parts()
-        for record in _accepted(part, _of_runs(part, published), code_hash(part.probes))[0]
-    }
+    fitting: dict[str, Record] = {}
+    for folder in folders:
+        fitting = _fitting(study, folder) | fitting
     if not fitting:
         raise UserError(
-            f"{folder}: no record is of a run of {study.name} with this configuration and this "
-            f"code ({code_hash(study.probes)}); nothing was changed"
+            f"{', '.join(map(str, folders))}: no record is of a run of {study.name} with this "
+            f"configuration and this code ({code_hash(study.probes)}); nothing was changed"
         )
     whole = left = 0
     for job in (job for part in study.parts() for job in part.jobs()):
@@ -287,6 +285,19 @@ def restore(study: Study, folder: Path, results: Path) -> Restored:
         whole += len(known) == len(job.runs)
         left += len(job.runs) - len(known)
     return Restored(len(fitting), whole, left)
+
+
+def _fitting(study: Study, folder: Path) -> dict[str, Record]:
+    """The published records of one folder that `study` can take for its own, by run."""
+    runs = {run.id for part in study.parts() for run in part.runs()}
+    if runs.isdisjoint(_read(folder / RECORDS, ["run"])["run"].to_pylist()):
+        return {}
+    found = read_tables(folder)
+    return {
+        record.run.id: record
+        for part in study.parts()
+        for record in _accepted(part, _of_runs(part, found), code_hash(part.probes))[0]
+    }
 
 
 def _finished(path: Path) -> list[Record]:
