@@ -93,9 +93,17 @@ def test_a_block_without_its_markers_is_refused() -> None:
 def test_published_files_are_those_of_their_sums_and_small(folder: Path) -> None:
     published.verify(folder)
     listed = {line.split("  ")[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
-    assert listed == {path.name for path in folder.iterdir()} - {"SHA256SUMS"}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert listed == {path.relative_to(folder).as_posix() for path in files} - {"SHA256SUMS"}
     probed = (folder / published.PROBES).exists()
-    assert sum(path.stat().st_size for path in folder.iterdir()) < (7e6 if probed else 3e6)
+    assert sum(path.stat().st_size for path in files) < (7e6 if probed else 3e6)
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=names)
+def test_a_table_that_a_published_page_names_is_published(folder: Path) -> None:
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for named in set(re.findall(r"Data: (figures/[\w.-]+\.csv)", page)):
+        assert (folder / named).is_file()
 
 
 @pytest.mark.parametrize("path", CONFIRMED, ids=[path.stem for path in CONFIRMED])

@@ -117,6 +117,11 @@ def _build(study: Study, folder: Path) -> dict[str, Any]:
     report = render(folder / STUDY, tables, analysis, work / "report")
     for path in (analysis / "verdicts.json", report.html, report.pdf):
         shutil.move(path, folder / path.name)
+    page = (folder / report.html.name).read_text(encoding="utf-8")
+    for path in report.figures:  # tables that are too large for the page, which names them
+        if path.suffix == ".csv" and f"figures/{path.name}" in page:
+            (folder / "figures").mkdir(exist_ok=True)
+            shutil.move(path, folder / "figures" / path.name)
     pictures = [path for path in report.figures if path.suffix == ".png"]
     shutil.move(pictures[0], folder / "answer.png")  # the first: accuracy, every run a dot
     shutil.rmtree(work)

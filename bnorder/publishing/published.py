@@ -188,8 +188,9 @@ def _as_record(row: Mapping[str, Any], probes: tuple[Probe, ...]) -> Record:
 
 def write_sums(folder: Path) -> None:
     """SHA256SUMS of all files of a folder, as `sha256sum --check` reads it."""
-    files = sorted(p for p in folder.iterdir() if p.name != SUMS)
-    write_atomically(folder / SUMS, "".join(f"{sha256(p)}  {p.name}\n" for p in files).encode())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SUMS)
+    lines = (f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    write_atomically(folder / SUMS, "".join(lines).encode())
 
 
 def verify(folder: Path) -> None:
