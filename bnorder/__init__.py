@@ -1,3 +1,3 @@
 """Should batch normalisation come before or after the activation? The library of the study."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

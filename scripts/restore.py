@@ -28,8 +28,9 @@ def main() -> None:
     lock = hold_study(results)
     done = restore(study, folders, results)
     lock.close()
+    runs = sum(len(part.runs()) for part in study.parts())
     print(
-        f"{results}: {done.runs} of {len(study.runs())} runs taken from {base}; "
+        f"{results}: {done.runs} of {runs} runs taken from {base}; "
         f"{done.missing} are left to train. Go on with make report."
     )
 

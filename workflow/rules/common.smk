@@ -50,7 +50,8 @@ def reported_table(table):
 DATASETS = {dataset_slug(dataset): dataset for dataset in STUDY.datasets}
 # The study's own jobs, and those on which it makes a selection.
 PARTS = {job.name: part for part in STUDY.parts() for job in part.jobs()}
-JOBS = {job.name: job for part in STUDY.parts() for job in part.jobs()}
+# The selection first, so that an unfinished study has it for the seeds that are whole.
+JOBS = {job.name: job for part in reversed(STUDY.parts()) for job in part.jobs()}
 JOB_PRIORITIES = {name: len(JOBS) - place for place, name in enumerate(JOBS)}
 RECORDS = [f"{RESULTS}/records/{name}.jsonl" for name in JOBS]
 # Digests of source without its comments: a rule re-runs when the code behind it changes. What
