@@ -2,6 +2,7 @@
 
 import _bootstrap  # noqa: F401
 import argparse
+import gc
 from pathlib import Path
 
 from bnorder.errors import UserError, exit_cleanly
@@ -16,6 +17,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the folder for the tables")
     parser.add_argument("--allow-missing", action="store_true", help="go on without missing runs")
     arguments = parser.parse_args()
+
+    gc.disable()  # the records all live to the end; a search for cycles among them takes a third
 
     from bnorder import checkpoints, records
     from bnorder.publishing import published

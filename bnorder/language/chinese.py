@@ -505,7 +505,7 @@ PAGE = {
     "exploration.intro": "这里的内容都不是事先计划的检验，也不作为任何判定的依据。",
     "model.not_fitted": "混合模型未能拟合：{message}",
     "model.formula": "公式：{formula}。",
-    "model.used": "以 {seeds} 个种子的 {n} 次训练拟合；不属于任一类的训练、各变体，以及第 1,000 个之后的种子不计入。",
+    "model.used": "以 {seeds} 个种子的 {n} 次训练拟合；不属于任一类的训练、各变体，以及第 200 个之后的种子不计入。",
     "model.warnings": "拟合时的警告：{warnings}。",
     "pairwise": "各顺序逐组合两两比较",
     "pairwise.intro": "{rows} 对中，经 Holm 校正有 {clear} 对在 5% 水平上不同。",

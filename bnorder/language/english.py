@@ -616,7 +616,7 @@ PAGE = {
     "model.not_fitted": "The mixed model was not fitted: {message}",
     "model.formula": "Formula: {formula}.",
     "model.used": "Fitted to {n} runs of {seeds} seeds; runs without a class, variants, and seeds "
-    "beyond the first 1,000 are left out.",
+    "beyond the first 200 are left out.",
     "model.warnings": "Said while fitting: {warnings}.",
     "pairwise": "Orders against each other, arm by arm",
     "pairwise.intro": "Of {rows} pairs, {clear} differ at the 5 % level after Holm.",

@@ -16,7 +16,7 @@ import pandas as pd
 from bnorder.claims import ACCURACY
 from bnorder.statistics.estimates import Floats
 
-MOST_SEEDS = 1000  # the report says so; the likelihood takes a step of Python for each
+MOST_SEEDS = 200  # the report says so; the likelihood takes a step of Python for each
 FACTORS = {"bn_class": "class", "cut": "cut", "activation": "activation", "depth": "depth"}
 
 
