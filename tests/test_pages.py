@@ -75,6 +75,14 @@ def test_the_claims_of_all_studies_stand_side_by_side() -> None:
         }
 
 
+def test_the_check_of_the_method_stands_beside_the_answer_once_it_is_published() -> None:
+    studies = read_published(REPOSITORY)
+    (check,) = (p for p in studies if p.folder.name == "sanity")
+    headline = check.claim("T5")
+    assert headline and f"(study `sanity`): {headline['short']}, " in answer(studies)
+    assert "check of the method" not in answer([p for p in studies if p is not check])
+
+
 def test_costs_are_shared_among_cores_job_by_job() -> None:
     first = read_published(REPOSITORY)[0]
     cost = {"measured_runs": 50, "measured_processor_seconds": 3600.0}

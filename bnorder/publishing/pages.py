@@ -24,6 +24,7 @@ from bnorder.report.look import dataset_words
 from bnorder.study import study_schema
 
 MAIN = "article"  # the study that answers, once it is published
+CHECK = "sanity"  # the study that checks the method
 SMALL = "digits"  # the data set that comes with scikit-learn: it shows the machinery
 MADE = "<!-- Made by `make pages`, from bnorder/publishing/pages.py and what it reads. -->\n"
 STUDY_WORDS = """\
@@ -138,6 +139,7 @@ def answer(published: Sequence[Published]) -> str:
             "Holm's correction, verdicts after it. [How a verdict is reached](docs/verdicts.md)."
         ),
         "",
+        *_check(published),
         *_matrix(published),
         "",
         "All that is published:",
@@ -145,6 +147,20 @@ def answer(published: Sequence[Published]) -> str:
         *(f"- {_publication(p)}" for p in published),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _check(published: Sequence[Published]) -> list[str]:
+    """What the headline comparison gives where the order cannot matter, if that is published."""
+    study = next((p for p in published if p.folder.name == CHECK), None)
+    claim = study.claim(study.verdicts["headline"]) if study else None
+    if not claim or claim["verdict"] == "not tested":
+        return []
+    text = (
+        f"As a check of the method, the comparison of {claim['id']} was made where nothing stands "
+        f"in the activation's place, so that the order cannot matter (study `{CHECK}`): "
+        f"{claim['short']}, {claim['verdict']}."
+    )
+    return [text, ""]
 
 
 def _matrix(published: Sequence[Published]) -> list[str]:
