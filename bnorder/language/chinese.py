@@ -689,6 +689,10 @@ KNOWN = {
     "The article's experiment on MNIST, Fashion-MNIST and KMNIST": "文章的实验：MNIST、Fashion-MNIST 与 KMNIST",
     "What the order of batch norm and activation does inside the network, on MNIST": "批归一化与激活函数的顺序在网络"
     "内部的作用：MNIST",
+    "What the order of batch norm and ReLU does inside the network, on MNIST": "批归一化与 ReLU 的顺序在网络"
+    "内部的作用：MNIST",
+    "Does the answer depend on the learning rate? Each order with its own, on MNIST": "答案是否取决于学习率？"
+    "MNIST 上各顺序自选学习率",
     "What the order of batch norm and activation does inside the network, on handwritten digits": "批归一化与"
     "激活函数的顺序在网络内部的作用：手写数字",
     "Does the answer depend on the recipe? One change at a time, on 1,797 handwritten digits": "答案是否取决于"
