@@ -52,7 +52,7 @@ learning rate for each order, batch size, initialisation, and which layer meets 
 classifier. The study `controls` varies those."""
 MATRIX_WORDS = (
     "The same claims in every study that is published, each with the data and the seeds that it "
-    "has (– where its networks cannot test the claim):"
+    "has (* and too small to matter; – its networks cannot test the claim):"
 )
 CHECKLIST_WORDS = """\
 The questions that the NeurIPS paper checklist and the ML Reproducibility Challenge ask, in our own
@@ -171,10 +171,7 @@ def _matrix(published: Sequence[Published]) -> list[str]:
         "",
         f"| | {' | '.join(_column(p) for p in published)} |",
         f"| --- |{' --- |' * len(published)}",
-        *(
-            f"| {name} | {' | '.join(_verdict(p.claim(name)) for p in published)} |"
-            for name in claims
-        ),
+        *(f"| {name} | {' | '.join(_verdict(p, name) for p in published)} |" for name in claims),
     ]
 
 
@@ -189,8 +186,13 @@ def _data(p: Published) -> str:
     return " and ".join(dataset_words(d, language("en")) for d in p.manifest["data"])
 
 
-def _verdict(claim: Mapping[str, Any] | None) -> str:
-    return "–" if claim is None or claim["verdict"] == "not tested" else str(claim["verdict"])
+def _verdict(p: Published, name: str) -> str:
+    """A claim's verdict in one study, with the effect where it is the headline."""
+    claim = p.claim(name)
+    if claim is None or claim["verdict"] == "not tested":
+        return "–"
+    effect = f"<br>{claim['short']}" if name == p.verdicts["headline"] else ""
+    return f"{claim['verdict']}{'*' if claim['too_small'] else ''}{effect}"
 
 
 def _quoted(answer: Sequence[str]) -> list[str]:
