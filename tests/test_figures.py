@@ -16,7 +16,7 @@ from report_study import FULL, POOR, make_study, rendered_study
 from bnorder.language.english import ENGLISH
 from bnorder.ordering import Ordering
 from bnorder.report import captions, look, svg
-from bnorder.report.drawing import MOST_DOTS, MOST_PANELS, Drawing, dots, drawn
+from bnorder.report.drawing import MOST_DOTS, MOST_PANELS, Drawing, beside, canvas, dots, drawn
 from bnorder.report.figures import draw_all
 from bnorder.report.panels import robust_limits
 from bnorder.report.results import Results, load_results
@@ -94,6 +94,18 @@ def test_text_in_figures_stays_text_and_stays_inside(drawings: dict[str, Drawing
             assert left >= -8, (drawing.key, text.text)
             assert left + room <= width + 8, (drawing.key, text.text)
             assert 0 <= y <= height
+
+
+@pytest.mark.parametrize(("inches", "lines"), [(2.4, 2), (5.6, 1)])
+def test_a_long_label_beside_a_low_figure_takes_two_lines(inches: float, lines: int) -> None:
+    figure = canvas(inches)
+    room = beside(figure, "slope of the log gradient norm over the layers")
+    (label,) = figure.texts
+    assert label.get_text().count("\n") + 1 == lines
+    assert (room > 0) == (lines == 2)
+    figure.draw_without_rendering()
+    box = label.get_window_extent()
+    assert 0 <= box.y0 < box.y1 <= figure.bbox.height
 
 
 def test_every_seed_is_in_the_data_of_the_accuracy_figure(

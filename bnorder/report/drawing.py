@@ -171,9 +171,16 @@ def below(figure: "Canvas", words: str, left: float) -> None:
     figure.text((left + (width - left) / 2) / width, 0.05 / height, words, ha="center", va="bottom")
 
 
-def beside(figure: "Canvas", words: str) -> None:
-    """The label of the shared y axis."""
-    figure.text(0.03 / WIDTH, 0.5, words, ha="left", va="center", rotation=90)
+def beside(figure: "Canvas", words: str) -> float:
+    """The label of the shared y axis, in two lines where the figure is low.
+
+    Gives the inches that the second line takes from the panels.
+    """
+    label = figure.text(0.03 / WIDTH, 0.5, "", ha="left", va="center", ma="center", rotation=90)
+    points = float(label.get_fontsize())
+    text = wrapped(words, int(figure.get_size_inches()[1] * 72 / (points * LETTER)))
+    label.set_text(text)
+    return 1.2 * points / 72 * text.count("\n")
 
 
 def dots(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -70,10 +70,10 @@ def _over_training(results: Results, dataset: str, probe: str) -> list[Drawing]:
             continue
         _steps_axis(axes[0, 0], [row["step"] for row in data])
         _value_axis(axes[0, 0], data)
-        below(figure, results.words.say("why.steps"), 0.62)
-        beside(figure, probe_words(probe, results.words))
+        left = 0.62 + beside(figure, probe_words(probe, results.words))
+        below(figure, results.words.say("why.steps"), left)
         panels.legend(figure, [str(row["ordering"]) for row in data])
-        margins(figure, left=0.62, top=0.52, bottom=0.42, gaps=(0.36, 0.14))
+        margins(figure, left=left, top=0.52, bottom=0.42, gaps=(0.36, 0.14))
         key = _key("why-training", results, dataset, probe, page.number, page.of)
         words = _words(results, dataset, probe, "training", data)
         made.append(finish(figure, key, words, data))
@@ -103,10 +103,10 @@ def _over_depth(results: Results, dataset: str, probe: str) -> list[Drawing]:
         if not data:
             continue
         _value_axis(axes[0, 0], data)
-        below(figure, results.words.say("why.layers"), 0.62)
-        beside(figure, probe_words(probe, results.words))
+        left = 0.62 + beside(figure, probe_words(probe, results.words))
+        below(figure, results.words.say("why.layers"), left)
         panels.legend(figure, [str(row["ordering"]) for row in data])
-        margins(figure, left=0.62, top=0.52, bottom=0.42, gaps=(0.46, 0.14))
+        margins(figure, left=left, top=0.52, bottom=0.42, gaps=(0.46, 0.14))
         key = _key("why-depth", results, dataset, probe, number, len(cut))
         words = _words(results, dataset, probe, "depth", data)
         made.append(finish(figure, key, words, data))
