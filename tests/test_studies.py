@@ -14,10 +14,7 @@ from bnorder.study import load_study
 
 NEW = ("mechanism", "sanity", "datasets", "controls")
 DIGITS = ("mechanism_digits", "sanity_digits", "controls_digits")  # small as they are
-PARTS = {
-    "mechanism_relu": "mechanism",
-    "controls_rate": "controls",
-}  # of which study each is a part
+PARTS = {"mechanism_relu": "mechanism", "controls_rate": "controls"}  # part: whole
 
 
 def head(name: str) -> str:

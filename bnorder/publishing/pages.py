@@ -52,7 +52,7 @@ learning rate for each order, batch size, initialisation, and which layer meets 
 classifier. The study `controls` varies those."""
 MATRIX_WORDS = (
     "The same claims in every study that is published, each with the data and the seeds that it "
-    "has (* and too small to matter; – its networks cannot test the claim):"
+    "has (* and too small to matter; – it cannot test the claim):"
 )
 CHECKLIST_WORDS = """\
 The questions that the NeurIPS paper checklist and the ML Reproducibility Challenge ask, in our own
