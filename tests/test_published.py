@@ -244,6 +244,15 @@ def test_runs_are_taken_over_from_any_study_that_published_them(tmp_path: Path) 
     assert (done.runs, done.missing) == (2 * 8, 2 * 8)
 
 
+def test_a_published_table_that_is_gone_is_named_with_what_to_do(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    folder = put(made_up_records(study), tmp_path)
+    (folder / "records.parquet").unlink()
+    with pytest.raises(UserError, match=r"records\.parquet: cannot be read .*; fetch it again"):
+        published.restore(study, [folder], tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_job_checks_the_data_of_restored_records(tmp_path: Path) -> None:
     study = small(tmp_path)
     folder = put(made_up_records(study), tmp_path)

@@ -159,7 +159,10 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> "pyarrow.Table":
     try:
         return pyarrow.parquet.ParquetFile(path).read(columns)
     except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({error})") from None
+        raise UserError(
+            f"{path}: cannot be read as Parquet ({error}); fetch it again, or make it anew with "
+            "`make publish`"
+        ) from None
 
 
 def _probes(table: "pyarrow.Table") -> dict[str, list[Probe]]:
