@@ -14,7 +14,11 @@ from bnorder.study import load_study
 
 NEW = ("mechanism", "sanity", "datasets", "controls")
 DIGITS = ("mechanism_digits", "sanity_digits", "controls_digits")  # small as they are
-PARTS = {"mechanism_relu": "mechanism", "controls_rate": "controls"}  # part: whole
+PARTS = {  # part: whole
+    "mechanism_relu": "mechanism",
+    "controls_rate": "controls",
+    "controls_stride": "controls",
+}
 
 
 def head(name: str) -> str:

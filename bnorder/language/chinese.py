@@ -693,6 +693,8 @@ KNOWN = {
     "内部的作用：MNIST",
     "Does the answer depend on the learning rate? Each order with its own, on MNIST": "答案是否取决于学习率？"
     "MNIST 上各顺序自选学习率",
+    "Does the answer depend on the pooling? Strides in its place, all six orders, on MNIST": "答案是否取决于池化？"
+    "MNIST 上以步长代替池化，全部六种顺序",
     "What the order of batch norm and activation does inside the network, on handwritten digits": "批归一化与"
     "激活函数的顺序在网络内部的作用：手写数字",
     "Does the answer depend on the recipe? One change at a time, on 1,797 handwritten digits": "答案是否取决于"
