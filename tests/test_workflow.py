@@ -262,6 +262,14 @@ def test_all_arms_of_a_seed_come_before_the_next_seed(plan: Runner, first: Done)
     assert min(by_seed["s1-1"]) > max(by_seed["s2-2"])
 
 
+def test_what_a_selection_is_made_on_is_trained_first(plan: Runner, first: Done) -> None:
+    text = plan("controls_digits").text
+    jobs = re.findall(r"job=\S+\.s(\d+)-\S+\n    priority: (\d+)", text)
+    selects = [int(priority) for seed, priority in jobs if int(seed) >= 100]
+    own = [int(priority) for seed, priority in jobs if int(seed) < 100]
+    assert min(selects) > max(own), text
+
+
 def test_another_learning_rate_trains_again(first: Done, plan: Runner, edit: Runner) -> None:
     edit("studies/tiny.yaml", lambda text: text.replace("epochs: 1", "epochs: 1\n  bn_eps: 0.01"))
     assert plan().planned()["train"] == 2
