@@ -161,6 +161,7 @@ class Verdict:
     p_adjusted: float
     holm_level: float
     estimates: tuple[Estimate, ...]
+    p_for: bool = True  # p speaks for the claim; False: against it
     stability: Stability | None = None
     checks_disagree: tuple[str, ...] = field(default=())
 
@@ -262,7 +263,10 @@ def _part(claim: Mapping[str, Any], part: Mapping[str, Any], where: str) -> Part
 
 def _measure_and_margin(both: Mapping[str, Any]) -> tuple[str, float | None]:
     measure = both.get("measure", ACCURACY)
-    return measure, both.get("margin", DEFAULT_MARGIN_PP if unit_of(measure) == "pp" else None)
+    default = DEFAULT_MARGIN_PP if measure.endswith("_pp") else None  # not of an error area
+    if both["type"] == "threshold":  # reached or not: no distance from it is too small to matter
+        default = None
+    return measure, both.get("margin", default)
 
 
 def _crossed_part(

@@ -79,7 +79,8 @@ def test_all_zero_differences_give_p_one() -> None:
     assert est.sign_flip_p(zero, est.flip_signs(10, rng())) == 1
     assert est.paired_t_p(zero) == 1
     assert est.wilcoxon_p(zero.astype(float)) == 1
-    assert est.tost_p(zero, 0.2) == 0  # without spread, a mean within the margin is certain
+    assert est.tost_p(zero, 0.2) == 2**-10  # without spread there is no t: ten equal signs
+    assert est.tost_p(zero + 0.2, 0.2) == 1  # on the margin is not within it
 
 
 @pytest.mark.parametrize("n", [5, 6, 10, 20])

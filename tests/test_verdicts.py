@@ -13,6 +13,7 @@ from bnorder.claims import Claim, Part, Term, Verdict
 from bnorder.statistics import estimates as est
 from bnorder.statistics.calibration import simulated_runs
 from bnorder.statistics.contrasts import Grid, RunTable
+from bnorder.statistics.explore import pairwise
 from bnorder.statistics.verdicts import judge
 from bnorder.study import Arm
 
@@ -118,6 +119,18 @@ def test_small_but_certain_is_supported_and_too_small_to_matter() -> None:
     found = verdict(runs(SPREAD / 5 + 0.1), claim())
     assert (found.verdict, found.too_small) == ("supported", True)
     assert not verdict(runs(SPREAD + 0.5), claim()).too_small
+
+
+def test_a_threshold_is_reached_or_not_and_never_by_too_little_to_matter() -> None:
+    reach = claim("threshold", minus=None, threshold=99.0)
+    found = verdict(runs(SPREAD / 5 + 0.06), reach)
+    assert (found.verdict, found.too_small) == ("supported", False)
+
+
+def test_a_handful_of_equal_differences_shows_nothing_to_be_negligible() -> None:
+    assert verdict(runs(np.zeros(2)), claim()).verdict == "inconclusive"
+    assert verdict(runs(np.zeros(4)), claim()).estimates[0].tost_p == 2**-4
+    assert verdict(runs(np.zeros(5)), claim()).verdict == "negligible"
 
 
 def test_a_two_sided_claim_is_supported_by_either_sign_and_never_contradicted() -> None:
@@ -236,6 +249,30 @@ def test_equal_counts_tie_though_their_percentages_are_rounded() -> None:
     assert verdict(frame, claim()).p == 1
     without_counts = frame.drop(columns=["test_correct", "n_test"])
     assert verdict(without_counts, claim()).p == 1
+
+
+def test_a_blank_count_beside_an_accuracy_is_not_a_count_of_zero() -> None:
+    frame = runs(SPREAD + 0.5)
+    expected = verdict(frame, claim()).estimates[0]
+    frame["test_correct"] = frame["test_correct"].astype(float)
+    frame.loc[3, "test_correct"] = np.nan
+    found = verdict(frame, claim()).estimates[0]
+    assert (found.mean, found.p) == (pytest.approx(expected.mean), expected.p)
+
+
+def test_a_seed_with_more_test_images_is_weighed_as_its_share() -> None:
+    frame = runs(SPREAD + 0.5)
+    expected = verdict(frame, claim()).estimates[0]
+    frame.loc[frame.seed == 4, ["n_test", "test_correct"]] *= 2
+    found = verdict(frame, claim()).estimates[0]
+    assert (found.mean, found.p) == (pytest.approx(expected.mean), expected.p)
+
+
+def test_two_orderings_with_different_test_sets_are_compared_as_shares() -> None:
+    frame = runs(SPREAD + 0.5)
+    expected = pairwise(RunTable(frame, Grid.of_runs(frame)))
+    frame.loc[frame.ordering == "act-bn-conv", ["n_test", "test_correct"]] *= 2
+    pd.testing.assert_frame_equal(pairwise(RunTable(frame, Grid.of_runs(frame))), expected)
 
 
 def test_data_sets_of_different_sizes_are_weighed_as_shares() -> None:

@@ -9,10 +9,12 @@ SENTENCES = {
     "numbers": "95% 置信区间为 {low} 至 {high}",
     "sign_flip": "符号翻转检验 p {p}",
     "tost": "等价检验（TOST）p {p}",
+    "tost_interval": "等价检验（TOST）p {p}，90% 置信区间为 {low} 至 {high}",
     "holm": "Holm 校正后 p {p}",
     "seeds": "n = {n} 个种子",
     "beyond": "超出容限的 t 检验 p {p}",
-    "together": "合并 p {p}",
+    "together": "全部成立 p {p}",
+    "together.against": "其中之一不成立 p {p}",
     "direction.supported": "{measure}之差与论断同向，为 {effect}",
     "direction.contradicted": "{measure}之差与论断相反，为 {effect}",
     "direction.negligible": "{measure}之差为 {mean}，已证明不超出 ±{margin}：即使有差别，也小得无关紧要",
@@ -51,7 +53,8 @@ SENTENCES = {
     "unsettled": "若真相正如所见，任何可行数目的种子都不足以定论。",
     "disagree": "另有检验在 5% 水平上不一致：{checks}。",
     "short": "{mean} [{low}, {high}]，{test}",
-    "short_parts": "{parts} 个部分，p {p}",
+    "short_parts": "{parts} 个部分，全部成立 p {p}",
+    "short_parts.against": "{parts} 个部分，其一不成立 p {p}",
     "headline": "“{sentence}”这一论断{verdict}：{statement}（{numbers}）。",
     "headline_parts": "“{sentence}”这一论断{verdict}（{numbers}）。",
     "headline_untested": "“{sentence}”这一论断未检验：{reason}。",
@@ -422,7 +425,8 @@ PAGE = {
     "rules.smallest": "以 {n} 个种子，该检验所能给出的最小 <i>p</i> 为 {p}。",
     "rules.interval": "区间是平均对比的 95% t 区间。",
     "rules.words": "<b>成立</b>：校正后 <i>p</i> 小于 {level}，且平均值的符号与论断一致。<b>被反驳</b>：校正后 <i>p</i> "
-    "小于 {level}，且符号相反。<b>差别可忽略</b>：以上皆非，而两个单侧检验表明效应在论断的容限之内。<b>未定</b>：以上皆非。"
+    "小于 {level}，且符号相反。<b>差别可忽略</b>：以上皆非，而两个单侧检验（TOST，各取 {level}，不作校正）"
+    "表明效应在论断的容限之内，即 90% 置信区间不超出容限。<b>未定</b>：以上皆非。"
     "<b>未检验</b>：缺少对比所需的组合，或缺少种子；绝不以更小的对比代替。",
     "rules.equivalence": "等价论断：两个单侧检验把每个差都定在容限之内时成立，有一个差在容限之外时被反驳。阈值论断：对各次训练的"
     "值减去阈值，作同样的检验。",

@@ -8,10 +8,12 @@ SENTENCES = {
     "numbers": "95 % interval {low} to {high}",
     "sign_flip": "sign-flip p {p}",
     "tost": "TOST p {p}",
+    "tost_interval": "TOST p {p}, 90 % interval {low} to {high}",
     "holm": "after Holm p {p}",
     "seeds": "n = {n} seeds",
     "beyond": "t-test beyond the margin p {p}",
-    "together": "together p {p}",
+    "together": "for all of them p {p}",
+    "together.against": "against one of them p {p}",
     # One part: what its numbers say, without the verdict.
     "direction.supported": "the difference in {measure} is {effect} in the claimed direction",
     "direction.contradicted": "the difference in {measure} is {effect} against the claim",
@@ -66,7 +68,8 @@ SENTENCES = {
     "disagree": "Another test disagrees at the 5 % level: {checks}.",
     # Short forms for tables.
     "short": "{mean} [{low}, {high}], {test}",
-    "short_parts": "{parts} parts, p {p}",
+    "short_parts": "{parts} parts, p {p} for all",
+    "short_parts.against": "{parts} parts, p {p} against one",
     # The answer and its caveats.
     "headline": "“{sentence}”: {verdict}, for {statement} ({numbers}).",
     "headline_parts": "“{sentence}”: {verdict} ({numbers}).",
@@ -508,9 +511,10 @@ PAGE = {
     "rules.interval": "The interval is the 95 % t-interval of the mean contrast.",
     "rules.words": "<b>Supported</b>: adjusted <i>p</i> below {level} and the mean has the "
     "claimed sign. <b>Contradicted</b>: adjusted <i>p</i> below {level} and the opposite sign. "
-    "<b>Negligible</b>: neither, and two one-sided tests show the effect to be within the claim's "
-    "margin. <b>Inconclusive</b>: none of these. <b>Not tested</b>: the grid lacks an arm that "
-    "the contrast needs, or a seed is missing; a smaller contrast is never put in its place.",
+    "<b>Negligible</b>: neither, and two one-sided tests (TOST, each at {level}, not adjusted) "
+    "show the effect to be within the claim's margin: the 90 % interval lies within it. "
+    "<b>Inconclusive</b>: none of these. <b>Not tested</b>: the grid lacks an arm that the "
+    "contrast needs, or a seed is missing; a smaller contrast is never put in its place.",
     "rules.equivalence": "A claim of equivalence is supported when two one-sided tests place "
     "every difference within the margin, and contradicted when a difference lies outside it. A "
     "threshold claim is the same test on the runs' values minus the threshold.",

@@ -77,8 +77,8 @@ class Writer:
             ),
             *self.tests(claim, e),
         ]
-        if v is not None:
-            items.append(self.say("holm", p=p_value(v.p_adjusted)))
+        if v is not None:  # beside the test that it adjusts
+            items.insert(2, self.say("holm", p=p_value(v.p_adjusted)))
         items.append(self.say("seeds", n=e.n))
         return self.language.templates["semicolon"].join(items)
 
@@ -87,11 +87,23 @@ class Writer:
         if claim.type == "equivalence":
             if e.verdict == "contradicted":
                 return [self.say("beyond", p=p_value(e.outside_p))]
-            return [self.say("tost", p=p_value(e.tost_p))]
+            return [self._tost(e)]
         named = [self.say("sign_flip", p=p_value(e.p))]
         if e.verdict == "negligible":
-            named.append(self.say("tost", p=p_value(e.tost_p)))
+            named.append(self._tost(e))
         return named
+
+    def _tost(self, e: Estimate) -> str:
+        """The test of equivalence, with the 90 % interval that lies within the margin with it."""
+        if math.isnan(e.tost_low):  # of many contrasts at once
+            return self.say("tost", p=p_value(e.tost_p))
+        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        return self.say(
+            "tost_interval",
+            p=p_value(e.tost_p),
+            low=self._localise(number(e.tost_low, points)),
+            high=self._localise(number(e.tost_high, points)),
+        )
 
     def part(self, claim: Claim, e: Estimate) -> str:
         name = self.language.capital(self.own(e.name))
@@ -130,7 +142,7 @@ class Writer:
         )
 
     def _all(self, v: Verdict) -> str:
-        together = self.say("together", p=p_value(v.p))
+        together = self.say("together" if v.p_for else "together.against", p=p_value(v.p))
         holm = self.say("holm", p=p_value(v.p_adjusted))
         return self.say(
             "all",
@@ -145,7 +157,7 @@ class Writer:
             return self.say("too_small_all")
         e = v.estimates[0]
         margin = self.plain(e.margin) + self.language.units[e.unit]
-        return self.say("too_small", margin=margin, tost=self.say("tost", p=p_value(e.tost_p)))
+        return self.say("too_small", margin=margin, tost=self._tost(e))
 
     def _outlook(self, v: Verdict) -> list[str]:
         """What n seeds could have found, and how many would settle it: of the hardest part."""
@@ -168,15 +180,20 @@ class Writer:
         if not v.estimates:
             return self.own(v.reason)
         if len(v.estimates) > 1:
-            return self.say("short_parts", parts=len(v.estimates), p=p_value(v.p))
+            key = "short_parts" if v.p_for else "short_parts.against"
+            return self.say(key, parts=len(v.estimates), p=p_value(v.p))
         e = v.estimates[0]
         points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
+        by_tost = v.verdict == "negligible" or (
+            v.claim.type == "equivalence" and v.verdict != "contradicted"
+        )
+        tost = self.say("tost", p=p_value(e.tost_p))
         return self.say(
             "short",
             mean=self.amount(e.mean, e, sign=True, short=True),
             low=self._localise(number(e.ci_low, points)),
             high=self._localise(number(e.ci_high, points)),
-            test=self.tests(v.claim, e)[0],
+            test=tost if by_tost else self.tests(v.claim, e)[0],
         )
 
     # --- the study ----------------------------------------------------------------------------
@@ -212,8 +229,7 @@ class Writer:
         if v.too_small and len(v.estimates) == 1:
             e = v.estimates[0]
             margin = self.plain(e.margin) + self.language.units[e.unit]
-            tost = self.say("tost", p=p_value(e.tost_p))
-            return self.say("scale.too_small", margin=margin, tost=tost)
+            return self.say("scale.too_small", margin=margin, tost=self._tost(e))
         if v.verdict == "inconclusive" and len(v.estimates) == 1:
             return self._uncertain(v.estimates[0])
         return self._largest(verdicts) if v.estimates else None
@@ -226,12 +242,12 @@ class Writer:
         return self.say(key, n=e.n, detectable=found, seeds=e.seeds_to_settle)
 
     def _largest(self, verdicts: Sequence[Verdict]) -> str | None:
-        """The largest effect on accuracy among the claims that say which of two is better."""
+        """The largest effect on accuracy among the claims that set one side against another."""
         effects = [
             (v, e)
             for v in verdicts
             for e in v.estimates
-            if v.claim.type == "direction" and e.measure == ACCURACY
+            if v.claim.type in ("direction", "equivalence") and e.measure == ACCURACY
         ]
         if not effects:
             return None

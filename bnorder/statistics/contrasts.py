@@ -140,11 +140,20 @@ class RunTable:
         known = np.nan_to_num(values)
         counts = np.rint(known * MICRO).astype(np.int64)
         out_of = np.full(len(values), 100 * MICRO, dtype=np.int64)
-        if {"test_correct", "n_test"} <= set(self.runs.columns):
-            n_test = self._filled("n_test").max(axis=1)
-            if np.all(n_test > 0):
-                counts, out_of = self._filled("test_correct"), n_test
+        n_test = self._images_of_arms()
+        if n_test is not None:
+            counts, out_of = self._filled("test_correct"), n_test
         return Measured(values, counts, out_of)
+
+    def _images_of_arms(self) -> npt.NDArray[np.int64] | None:
+        """(arms,) test images; None unless every accuracy has a count out of its arm's number."""
+        if not {"test_correct", "n_test"} <= set(self.runs.columns):
+            return None
+        counted = self.runs["test_correct"].notna() | self.runs[ACCURACY].isna()
+        images = self.runs["n_test"].groupby(self._places[0])
+        if not counted.all() or (images.nunique() != 1).any():
+            return None
+        return images.first().to_numpy(dtype=np.int64)
 
     def _filled(self, column: str) -> npt.NDArray[np.int64]:
         filled = np.zeros((len(self.index), len(self.grid.seeds)), dtype=np.int64)

@@ -21,6 +21,7 @@ DRAWS = 100_000  # random flips beyond that
 CELLS = 4_000_000  # of the largest intermediate matrix: 32 MB
 SIMULATED = 12  # seeds up to which power is simulated
 MOST_SEEDS = 100_000  # where the search for a sufficient number of seeds ends
+ROUNDING = 1e-12  # a distance below it is none
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def t_interval(differences: Numbers, level: float = 0.95) -> tuple[Floats, Float
 
 
 def paired_t_p(differences: Numbers) -> Floats:
-    """Two-sided p-value of the paired t-test, (...); without spread 0, or 1 at a zero mean."""
+    """Two-sided p-value of the paired t-test, (...); without spread the sign-flip test's."""
     mean, error = mean_and_error(differences)
     return np.minimum(1.0, 2 * _t_upper(np.abs(mean), error, np.shape(differences)[-1]))
 
@@ -198,10 +199,13 @@ def outside_p(differences: Numbers, margin: float) -> Floats:
 
 
 def _t_upper(distance: Floats, error: Floats, n: int) -> Floats:
-    """P(T >= distance / error); without spread it is 0 beyond zero, else 1."""
+    """P(T >= distance / error); without spread that of n equal signs, or 1 at zero and below.
+
+    n equal values have no t, and a handful of them prove little: 2^-n, as by flips of their signs.
+    """
     from scipy import stats
 
-    certain = np.where(distance > 0, 0.0, 1.0)
+    certain = np.where(distance > ROUNDING, 0.5**n, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = stats.t.sf(distance / error, n - 1)
     return np.where(error > 0, p, certain)

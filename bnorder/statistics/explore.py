@@ -120,8 +120,10 @@ def pairwise(table: RunTable) -> pd.DataFrame:
     columns = [*FAMILY, "first", "second", "n", "mean", "ci_low", "ci_high", "p", "p_holm"]
     measured = table.measured(ACCURACY)
     pairs = list(_pairs(table))
-    if measured is None or measured.counts is None or not pairs or len(table.grid.seeds) < 2:
+    if measured is None or not pairs or len(table.grid.seeds) < 2:
         return pd.DataFrame(columns=columns)
+    counts, out_of = measured.counts, measured.out_of
+    assert counts is not None and out_of is not None  # of an accuracy
     one = np.array([table.index[first] for _, (first, _) in pairs])
     two = np.array([table.index[second] for _, (_, second) in pairs])
     values = measured.values[one] - measured.values[two]
@@ -134,14 +136,15 @@ def pairwise(table: RunTable) -> pd.DataFrame:
         columns=columns[:6],
     )
     frame["n"] = np.isfinite(values).sum(axis=1)
-    values, counts = values[whole], measured.counts[one[whole]] - measured.counts[two[whole]]
+    values, one, two = values[whole], one[whole], two[whole]
+    shares = counts[one] * out_of[two, None] - counts[two] * out_of[one, None]  # whole numbers tie
     flips = est.flip_signs(len(table.grid.seeds), np.random.default_rng(SEED), draws=DRAWS)
     low, high = est.t_interval(values)
     found = {
         "mean": values.mean(axis=1),
         "ci_low": low,
         "ci_high": high,
-        "p": est.sign_flip_p(counts, flips),
+        "p": est.sign_flip_p(shares, flips),
     }
     for name, column in found.items():
         frame.loc[whole, name] = column

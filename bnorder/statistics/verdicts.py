@@ -58,10 +58,13 @@ class PartTests:
 
 @dataclass(frozen=True)
 class Decisions:
-    """(studies, claims) each: index into WORDS, p, Holm's p, and the level that the claim met."""
+    """(studies, claims) each: index into WORDS, p and whether it speaks for the claim, Holm's p,
+    and the level that the claim met.
+    """
 
     words: npt.NDArray[np.int64]
     p: Floats
+    p_for: npt.NDArray[np.bool_]
     p_adjusted: Floats
     holm_level: Floats
 
@@ -99,12 +102,13 @@ def decide(claims: Sequence[Claim], tests: Sequence[Sequence[PartTests]]) -> Dec
     )
     p = np.minimum(support, against)
     adjusted = est.holm(p)
-    words = np.where(adjusted < LEVEL, np.where(support <= against, 1, 2), 0)
+    p_for = support <= against
+    words = np.where(adjusted < LEVEL, np.where(p_for, 1, 2), 0)
     for column, (claim, parts) in enumerate(zip(claims, tests, strict=True)):
         if claim.type in ("direction", "interaction") and len(parts) == 1:
             small = (words[:, column] == 0) & (parts[0].tost < LEVEL)
             words[small, column] = 3
-    return Decisions(words, p, adjusted, _holm_levels(p, adjusted))
+    return Decisions(words, p, p_for, adjusted, _holm_levels(p, adjusted))
 
 
 def _holm_levels(p: Floats, adjusted: Floats) -> Floats:
@@ -212,7 +216,7 @@ def _verdict(
     )
     if len(estimates) == 1:
         estimates = (replace(estimates[0], verdict=word),)
-    small = word in ("supported", "contradicted") and claim.type != "equivalence"
+    small = word in ("supported", "contradicted") and claim.type in ("direction", "interaction")
     return Verdict(
         claim=claim,
         verdict=word,
@@ -222,6 +226,7 @@ def _verdict(
         p_adjusted=float(decisions.p_adjusted[0, column]),
         holm_level=level,
         estimates=estimates,
+        p_for=bool(decisions.p_for[0, column]),
         stability=stability,
         checks_disagree=_disagreements(claim, estimates),
     )
