@@ -20,6 +20,7 @@ from bnorder import __version__
 from bnorder.claims import load_claims
 from bnorder.publishing import confirmation, published
 from bnorder.publishing.pages import answer, costs, pages, read_published, replace_block
+from bnorder.publishing.published import read_tables
 from bnorder.records import write_selection, write_tables
 from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.study import load_study
@@ -76,11 +77,23 @@ def test_the_claims_of_all_studies_stand_side_by_side() -> None:
             assert effect == (claim["short"] if tested and claim["id"] == "T5" else "")
 
 
+def test_the_caveats_of_the_answer_stand_below_its_verdicts() -> None:
+    studies = read_published(REPOSITORY)
+    assert studies[0].verdicts["caveats"]
+    for caveat in studies[0].verdicts["caveats"]:
+        assert f"\n- {caveat}\n" in answer(studies)
+
+
 def test_the_check_of_the_method_stands_beside_the_answer_once_it_is_published() -> None:
     studies = read_published(REPOSITORY)
     (check,) = (p for p in studies if p.folder.name == "sanity")
     headline = check.claim("T5")
-    assert headline and f"(study `sanity`): {headline['short']}, " in answer(studies)
+    said = answer(studies)
+    assert headline and f"comes to {headline['short']}, {headline['verdict']}." in said
+    # Six orders without an activation are two networks; of both "activations" the same.
+    runs = len(read_tables(check.folder))
+    assert f"of its {runs} runs, {runs // 6} networks are left" in said
+    assert "all runs of each are the same to the last test image" in said
     assert "check of the method" not in answer([p for p in studies if p is not check])
 
 

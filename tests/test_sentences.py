@@ -98,6 +98,8 @@ def read_part(text: str, kind: str, margin: float) -> None:
         assert p is not None and p < 0.05, text
     if "is shown to lie within" in text:
         assert tost is not None and tost < 0.05 and abs(mean) < margin, text
+        inner = re.search(rf"90 % interval {NUMBER} to {NUMBER}", text)
+        assert inner and -margin < value(inner[1]) <= value(inner[2]) < margin, text
     if "is shown to lie beyond" in text:
         assert low > margin or high < -margin, text
     if "too uncertain" in text or "stays open" in text:
@@ -121,6 +123,10 @@ def read(v: Verdict, text: str) -> None:
     assert (holm < 0.05) == (v.verdict in ("supported", "contradicted")), text
     interval = re.search(rf"95 % interval {NUMBER} to {NUMBER}", text)
     crosses = interval and value(interval[1]) < 0 < value(interval[2])
+    if len(v.estimates) > 1 and v.claim.type != "equivalence":
+        assert not ("against one of them" in text and all(e.mean > 0 for e in v.estimates)), text
+        against = v.p < 1 and any(e.mean < 0 for e in v.estimates)
+        assert not ("for all of them" in text and against), text
     single = len(v.estimates) == 1 and v.claim.type != "equivalence"
     if single and crosses and v.verdict in ("supported", "contradicted"):
         assert "Another test disagrees" in text, text
@@ -242,6 +248,15 @@ def test_the_answer_opens_with_the_headline_and_counts_every_claim_once() -> Non
     assert "the largest effect on test accuracy" in scale
     assert tally == "Of 2 claims, 1 supported (T5) and 1 not tested (X)."
     assert Writer().answer(verdicts, None)[0] == "This study tests no headline claim."
+
+
+def test_the_largest_effect_is_looked_for_among_claims_of_equality_too() -> None:
+    frame = runs(SPREAD + 0.5)
+    frame.loc[frame.ordering == "conv-bn-act", "test_correct"] -= 100  # one point less
+    frame["test_accuracy_pp"] = frame["test_correct"] / frame["n_test"] * 100
+    same = replace(claim("equivalence", plus="bn-act-conv", minus="conv-bn-act"), id="E1")
+    verdicts = judge([claim(name="T5"), same], RunTable(frame, Grid.of_runs(frame)), resamples=0)
+    assert "+1.50 percentage points (E1," in Writer().answer(verdicts, "T5")[1]
 
 
 def test_every_template_has_known_fields_and_every_verdict_a_word() -> None:

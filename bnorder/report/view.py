@@ -421,6 +421,7 @@ def names(results: Results, figures: int = 0) -> Iterator[str]:
     yield from (entry["text"] for entry in cited["references"])
     for tree in (results.verdicts, results.mixed_model):
         yield from _quotable(tree)
+    yield from (note["text"].rstrip(".。") for note in results.said["notes"])
 
 
 # Sentences whose numbers are looked up one by one are not quoted as a whole.
