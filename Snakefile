@@ -28,9 +28,15 @@ include: "workflow/rules/analysis.smk"
 include: "workflow/rules/report.smk"
 
 
+# Every step's files, and not the last one's alone: Snakemake misses no file behind a finished report
+# but those it is asked for, and a record that was deleted has to be trained again.
 rule all:
     default_target: True
     input:
+        rules.study.output,
+        recorded(RECORDS),
+        rules.collect.output,
+        rules.analyse.output,
         rules.report.output.html,
         rules.report.output.pdf,
         [rules.archive.output.pdf] if ARCHIVE else [],

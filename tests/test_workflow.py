@@ -275,6 +275,29 @@ def test_another_learning_rate_trains_again(first: Done, plan: Runner, edit: Run
     assert plan().planned()["train"] == 2
 
 
+@pytest.mark.parametrize(
+    ("lost", "made"),
+    [
+        ("records/*.jsonl", {"train", "collect", "analyse", "report"}),
+        ("tables/runs.parquet", {"collect", "analyse", "report"}),
+        ("analysis/verdicts.json", {"analyse", "report"}),
+        ("study.yaml", {"study"}),
+    ],
+)
+def test_a_file_that_was_lost_behind_a_finished_report_is_made_again(
+    lost: str, made: set[str], first: Done, project: Path, plan: Runner
+) -> None:
+    path = sorted((project / "results/tiny").glob(lost))[0]
+    aside = path.with_name("aside")
+    path.rename(aside)
+    try:
+        planned = plan().planned()
+    finally:
+        aside.rename(path)
+    assert planned.get("train", 1) == 1
+    assert made <= set(planned)
+
+
 def test_overridden_study_has_its_own_results(first: Done, plan: Runner) -> None:
     planned = plan("tiny", "depths=2", "learning_rate=1e-5", "seeds=[0,7]")
     assert planned.planned()["train"] == 1
