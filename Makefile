@@ -39,6 +39,9 @@ CONFIG = $(call quote,study=$(STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(cal
 # PROFILE=slurm is workflow/profiles/slurm; with a slash it is a folder, such as your copy of it.
 # On a cluster CORES counts those of this machine, which only data sets use.
 folder = $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE))
+ifeq ($(wildcard $(folder)/config*.yaml),)
+$(error PROFILE=$(PROFILE): no config.yaml in $(folder); expected a folder that has one, or one of $(notdir $(patsubst %/,%,$(dir $(wildcard workflow/profiles/*/config*.yaml)))))
+endif
 WHERE = $(if $(filter default,$(PROFILE)),--cores $(CORES),--workflow-profile $(call quote,$(folder)) $(if $(call given,CORES),--local-cores $(CORES)))
 
 # Puts the directory of the right Python first on PATH; makes .venv where there is none.
@@ -65,7 +68,7 @@ confirm: ## train 20 random published runs again and compare them bit by bit (ST
 restore: ## take over published records that a study can use, so that only what is missing is trained (STUDY=article)
 	@$(call USE,); python scripts/restore.py $(CONFIG)
 
-pages: ## write the pages that are made: README's blocks, docs/study.md, compare.md, checklist.md
+pages: ## write the pages that are made: README's blocks, docs/study.md, speed.md, compare.md, checklist.md
 	@$(call USE,); python scripts/pages.py
 
 archive: ## pack the project and its published results for a deposit (results/bnorder-VERSION.tar.gz)
@@ -77,10 +80,10 @@ crate: ## describe a published study as a Workflow Run RO-Crate (STUDY=article; 
 calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
 	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
 
-bench: ## measure what training and the workflow cost (half an hour; benchmarks/results/)
+bench: ## measure what training and the workflow cost (an hour; benchmarks/results/)
 	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \
 	python benchmarks/training.py; python benchmarks/candidates.py; \
-	python benchmarks/study.py --run quick; python benchmarks/scale.py
+	python benchmarks/probing.py; python benchmarks/study.py --run quick; python benchmarks/scale.py
 
 test: tests/browser/node_modules ## run all tests
 	@$(call USE,dev); python -m pytest $(ARGS)
@@ -115,8 +118,9 @@ snapshots: ## renew tests/snapshots/, the generated prose (read the difference b
 	@$(call USE,dev); BNORDER_RENEW_SNAPSHOTS=1 python -m pytest -q tests/test_snapshots.py
 
 clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it says what)
-	@remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \
-	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info */__pycache__ tests/browser/node_modules; \
+	@for given in "RESULTS=$(RESULTS)" "ENVIRONMENT=$(ENVIRONMENT)"; do case "$$given" in *=|*=1) ;; *) echo "error: $$given; expected 1, or nothing" >&2; exit 2;; esac; done; \
+	remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \
+	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info */__pycache__ tests/browser/node_modules; \
 	if [ "$(RESULTS)" = 1 ]; then remove results .snakemake; \
 	else for path in results .snakemake; do [ ! -e "$$path" ] || echo "keeping $$path (make clean RESULTS=1 removes it)"; done; fi; \
 	if [ "$(ENVIRONMENT)" = 1 ]; then remove .venv; fi

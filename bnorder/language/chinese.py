@@ -170,7 +170,8 @@ FIGURES = {
     "forest.title": "全部效应（百分点）",
     "forest.clear": "未经校正时，{claims} 的 95% 置信区间不含零。",
     "forest.none": "所有 95% 置信区间都含零。",
-    "forest.reading": "标记为各种子的平均值；横线为 95% t 区间，未按论断数目校正；阴影为论断的容限。实心圆：成立；"
+    "forest.reading": "标记为各种子的平均值；横线为 95% t 区间，未按论断数目校正；阴影为论断的容限。论断的每一部分各有标记。"
+    "实心圆：成立；"
     "叉：被反驳；菱形：差别可忽略；空心圆：未定。等价论断说效应落在阴影之内，其他论断说效应在零的右侧。",
     "forest.alt": "各效应的森林图。{numbers}。",
     "forest.item": "{claim} {mean}（{interval}），{verdict}",
@@ -340,7 +341,7 @@ PAGE = {
     "verdict.inconclusive": "未定",
     "verdict.not tested": "未检验",
     "glance": "全部组合一览",
-    "glance.intro": "本研究的每一次训练，各顺序见{blocks}：{figures}。",
+    "glance.intro": "本研究的每一次训练见{figures}；各顺序见{blocks}。",
     "figure": "图",
     "figure.ref": "图&nbsp;{number}",
     "figure.head": "图&nbsp;{number}　{title}。",
@@ -427,7 +428,7 @@ PAGE = {
     "rules.words": "<b>成立</b>：校正后 <i>p</i> 小于 {level}，且平均值的符号与论断一致。<b>被反驳</b>：校正后 <i>p</i> "
     "小于 {level}，且符号相反。<b>差别可忽略</b>：以上皆非，而两个单侧检验（TOST，各取 {level}，不作校正）"
     "表明效应在论断的容限之内，即 90% 置信区间不超出容限。<b>未定</b>：以上皆非。"
-    "<b>未检验</b>：缺少对比所需的组合，或缺少种子；绝不以更小的对比代替。",
+    "<b>未检验</b>：缺少对比所需的组合、训练或测量；绝不以更小的对比代替。",
     "rules.equivalence": "等价论断：两个单侧检验把每个差都定在容限之内时成立，有一个差在容限之外时被反驳。阈值论断：对各次训练的"
     "值减去阈值，作同样的检验。",
     "rules.parts": "含多个部分的论断，各部分都成立才成立，有一部分被反驳即被反驳。",
@@ -515,6 +516,7 @@ PAGE = {
     "pairwise.intro": "{rows} 对中，经 Holm 校正有 {clear} 对在 5% 水平上不同。",
     "least_p": "只列出 p 最小者。全部见 {file}。",
     "where": "条件",
+    "axis.dataset_head": "数据集",
     "first": "甲",
     "second": "乙",
     "first_second": "甲 − 乙，百分点",
@@ -562,9 +564,9 @@ PAGE = {
     "commands.whole": "整项研究，直至两份报告",
     "commands.alone": "只重做本报告",
     "cost.none": "尚无训练。",
-    "cost": "{runs}共用机器时间 {time}。",
+    "cost": "{runs}按时钟累计用时 {time}；共用一个核心的任务会彼此等待。",
     "cost.speed": "速度的中位数为每秒 {speed} 幅训练图像。",
-    "cost.energy": "约合 {energy}，按每个繁忙的处理器线程 {watts} W、每块 GPU {gpu} W 估算，并未实测。",
+    "cost.energy": "至多约合 {energy}，按每个繁忙的处理器线程 {watts} W、每块 GPU {gpu} W 估算，并未实测。",
     "cost.seconds": "{n} 秒",
     "cost.minutes": "{n} 分钟",
     "cost.hours": "{n} 小时",
@@ -732,6 +734,8 @@ KNOWN = {
     "网络有帮助；不妨试试去掉它。",
     "BN helped little or not at all in networks as small as these.": "在这样小的网络中，BN 帮助甚微，甚至没有。",
     "Whether BN itself helps here stayed open; try without it.": "BN 本身在这里是否有帮助尚无定论；不妨试试去掉它。",
+    "BN helped one of speed and accuracy and was not shown to help the other; look at both before leaving "
+    "it out.": "BN 对速度与准确率中的一项有帮助，对另一项则未能证明；去掉它之前请两项都看。",
     "Let the depth decide; the activation first when the network is shallow, BN first when it is deep.": "由深度决定："
     "网络浅时激活在前，深时 BN 在前。",
     "Depth moves the better order, but by too little to decide by.": "深度会改变较好的顺序，但改变得有限，不足以据此决定。",

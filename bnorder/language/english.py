@@ -205,9 +205,10 @@ FIGURES = {
     "forest.clear": "The 95 % interval excludes zero for {claims}, before any correction.",
     "forest.none": "Every 95 % interval includes zero.",
     "forest.reading": "Mark: mean over seeds; line: 95 % t-interval, not adjusted for the number "
-    "of claims; shaded: within the claim's margin. Filled circle: supported; cross: contradicted; "
-    "diamond: negligible; open circle: inconclusive. Equivalence claims say that the effect lies "
-    "inside the shaded band, the others that it lies right of zero.",
+    "of claims; shaded: within the claim's margin. Each part of a claim has its own mark. Filled "
+    "circle: supported; cross: contradicted; diamond: negligible; open circle: inconclusive. "
+    "Equivalence claims say that the effect lies inside the shaded band, the others that it lies "
+    "right of zero.",
     "forest.alt": "Forest plot of effects. {numbers}.",
     "forest.item": "{claim} {mean} ({interval}), {verdict}",
     "forest.axis": "effect in percentage points (right of zero: as the claim says)",
@@ -411,7 +412,7 @@ PAGE = {
     "verdict.not tested": "not tested",
     # The picture.
     "glance": "The whole grid at a glance",
-    "glance.intro": "Every run of the study, in the orders of {blocks}: {figures}.",
+    "glance.intro": "Every run of the study is in {figures}; {blocks} shows the orders.",
     "figure": "Figure",
     "figure.ref": "Figure&nbsp;{number}",
     "figure.head": "Figure&nbsp;{number}. {title}.",
@@ -513,8 +514,8 @@ PAGE = {
     "claimed sign. <b>Contradicted</b>: adjusted <i>p</i> below {level} and the opposite sign. "
     "<b>Negligible</b>: neither, and two one-sided tests (TOST, each at {level}, not adjusted) "
     "show the effect to be within the claim's margin: the 90 % interval lies within it. "
-    "<b>Inconclusive</b>: none of these. <b>Not tested</b>: the grid lacks an arm that the "
-    "contrast needs, or a seed is missing; a smaller contrast is never put in its place.",
+    "<b>Inconclusive</b>: none of these. <b>Not tested</b>: an arm, a run or a measure that the "
+    "contrast needs is missing; a smaller contrast is never put in its place.",
     "rules.equivalence": "A claim of equivalence is supported when two one-sided tests place "
     "every difference within the margin, and contradicted when a difference lies outside it. A "
     "threshold claim is the same test on the runs' values minus the threshold.",
@@ -626,6 +627,7 @@ PAGE = {
     "pairwise.intro": "Of {rows} pairs, {clear} differ at the 5 % level after Holm.",
     "least_p": "Those of least p are shown. All: {file}.",
     "where": "Where",
+    "axis.dataset_head": "Data set",
     "first": "First",
     "second": "Second",
     "first_second": "First − second, pp",
@@ -679,10 +681,11 @@ PAGE = {
     "commands.whole": "the whole study, to both reports",
     "commands.alone": "this report alone",
     "cost.none": "No run is here.",
-    "cost": "The {runs} took {time} of machine time in all.",
+    "cost": "The {runs} took {time} by the clock, added up; jobs that share a core wait for each "
+    "other.",
     "cost.speed": "The median speed was {speed} training images a second.",
-    "cost.energy": "That is about {energy}, estimated from {watts} W a busy processor thread and "
-    "{gpu} W a GPU; no meter was read.",
+    "cost.energy": "That is at most about {energy}, estimated from {watts} W a busy processor "
+    "thread and {gpu} W a GPU; no meter was read.",
     "cost.seconds": "{n} seconds",
     "cost.minutes": "{n} minutes",
     "cost.hours": "{n} hours",

@@ -179,7 +179,7 @@ def forest(parts: Sequence[tuple[Row, Row]], words: Language) -> Words:
             claim=" ".join(filter(None, (v["id"], p["name"]))),
             mean=signed(p["mean"]),
             interval=interval(p, words),
-            verdict=words.say(f"verdict.{v['verdict']}"),
+            verdict=words.say(f"verdict.{p['verdict']}"),
         )
         for v, p in parts
     )

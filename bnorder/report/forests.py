@@ -52,26 +52,27 @@ def forest(results: Results) -> list[Drawing]:
     labels = [wrapped(f"{v['id']}  {p['name']}".strip(), 38) for v, p in parts]
     figure = canvas(0.5 + 0.27 * len(parts))
     ax = figure.add_subplot()
-    for y, (verdict, part) in enumerate(parts):
-        _forest_row(ax, y, verdict, part)
+    for y, (_, part) in enumerate(parts):
+        _forest_row(ax, y, part)
     named_rows(ax, labels)
     zero(ax)
     ax.set_xlabel(results.words.say("forest.axis"))
     margins(figure, left=label_inches(labels), top=0.05, bottom=0.42)
     data = [
-        {"claim": v["id"], "part": p["name"], "verdict": v["verdict"]}
+        {"claim": v["id"], "part": p["name"], "verdict": p["verdict"]}
         | {k: p[k] for k in ("mean", "ci_low", "ci_high", "margin", "n")}
         for v, p in parts
     ]
     return [finish(figure, "forest", captions.forest(parts, results.words), data)]
 
 
-def _forest_row(ax: "Axes", y: int, verdict: Row, part: Row) -> None:
+def _forest_row(ax: "Axes", y: int, part: Row) -> None:
     margin_band(ax, part["margin"], y, 0.66)
     interval_line(ax, part, y)
-    marker, filled = VERDICT_MARKS[verdict["verdict"]]
+    marker, filled = VERDICT_MARKS[part["verdict"]]
     fill = look.INK if filled else look.PAPER
-    ax.plot([part["mean"]], [y], marker, markersize=5, color=look.INK, markerfacecolor=fill)
+    size = 7 if marker == "X" else 5  # a small cross passes for a diamond
+    ax.plot([part["mean"]], [y], marker, markersize=size, color=look.INK, markerfacecolor=fill)
 
 
 def claims(results: Results) -> list[Drawing]:

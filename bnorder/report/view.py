@@ -368,6 +368,8 @@ def advice(results: Results) -> list[dict[str, str]]:
     for verdict in results.verdicts["verdicts"]:
         advised = known.get(verdict["sentence"], {})
         key = str(verdict["verdict"])
+        if key == "inconclusive" and any(p["verdict"] == "supported" for p in verdict["parts"]):
+            key = "mixed" if "mixed" in advised else key
         if verdict["too_small"]:
             key = {"supported": "small", "contradicted": "opposite_small"}.get(key, key)
         if key in advised:
@@ -383,7 +385,8 @@ def model(results: Results) -> dict[str, Any] | None:
         return None
     if not found.get("fitted"):
         message = words.own(str(found.get("message", "")))
-        return {"formula": "", "words": words.say("model.not_fitted", message=message)}
+        said = words.say("model.not_fitted", message=message)
+        return {"formula": "", "words": said, "warnings": []}
     return {
         "formula": found["formula"],
         "words": words.say("model.used", n=whole(found["n_runs"]), seeds=whole(found["n_seeds"])),
@@ -611,12 +614,13 @@ def _logrank(results: Results) -> dict[str, Any] | None:
 
 
 def _correlation(results: Results) -> dict[str, Any] | None:
-    words = results.words
+    words, rows = results.words, list(results.table("correlation").rows())
     return _part(
         results,
         "pairing",
-        list(results.table("correlation").rows()),
+        rows,
         [
+            *_varying(results, rows),
             ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
             ("arms_head", _number("arms", whole), True),
             ("mean_correlation", _number("mean_correlation", signed, "pp"), True),
@@ -628,6 +632,14 @@ def _correlation(results: Results) -> dict[str, Any] | None:
     )
 
 
+def _varying(results: Results, rows: Sequence[Row]) -> Iterator[Column]:
+    """Columns of data set and variant, of each that is not the same in all rows."""
+    if len({row["dataset"] for row in rows}) > 1:
+        yield "axis.dataset_head", lambda r: _dataset(results, str(r["dataset"])), False
+    if len({row["variant"] for row in rows}) > 1:
+        yield "variant", lambda r: r["variant"], False
+
+
 def _by_variant(results: Results) -> dict[str, Any] | None:
     words = results.words
     return _part(
@@ -636,6 +648,7 @@ def _by_variant(results: Results) -> dict[str, Any] | None:
         list(results.table("by_variant").rows()),
         [
             ("head.claim", lambda r: r["claim"], False),
+            ("part_head", lambda r: words.own(str(r["part"])), False),
             ("variant", lambda r: r["variant"], False),
             ("head.verdict", lambda r: words.say(f"verdict.{r['verdict']}"), False),
             ("mean", _number("mean", signed, "pp"), True),
