@@ -259,7 +259,7 @@ def test_an_activation_is_added_by_two_lines(tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
     diff = readme_block("diff", "Mish")
     subprocess.run(
-        ["git", "apply", "--unidiff-zero", "--whitespace=error"],
+        ["git", "apply", "--whitespace=error"],
         cwd=project,
         input=diff,
         text=True,

@@ -225,6 +225,29 @@ def test_a_complete_study_of_enough_seeds_opens_with_its_title(tmp_path: Path) -
     assert 'class="notice"' not in body
 
 
+@pytest.mark.parametrize(
+    "small",
+    [{"seeds": 1}, {"seeds": 2, "orderings": ["conv-act"], "activations": ["relu"], "depths": [2]}],
+    ids=["one seed", "no class"],
+)
+def test_a_study_that_no_model_can_be_fitted_to_has_its_report(
+    small: dict[str, object], tmp_path: Path
+) -> None:
+    page = html(rendered(make_study(tmp_path, FULL | small)))
+    assert "The mixed model was not fitted: " in page
+
+
+def test_advice_on_a_claim_whose_parts_fell_out_differently_names_no_open_question(
+    full: Path,
+) -> None:
+    results = load_results(full / "study.yaml", full / "tables", full / "analysis", "en")
+    (claim,) = (v for v in results.verdicts["verdicts"] if v["id"] == "T1")
+    claim["verdict"] = claim["parts"][1]["verdict"] = "inconclusive"
+    claim["parts"][0]["verdict"] = "supported"
+    (line,) = (a["words"] for a in view.advice(results) if a["claim"] == "T1")
+    assert line.startswith("BN helped one of speed and accuracy")
+
+
 def test_a_title_is_text_whatever_it_says(poor: Path) -> None:
     text = html(poor)
     assert "<script>alert" not in text
