@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bnorder.errors import UserError
+
 POLL_SECONDS = 0.5
 
 
@@ -26,16 +28,15 @@ class Lease:
 
 
 def cuda_devices(folder: Path = Path("/dev")) -> list[str]:
-    """The CUDA devices that this machine lets us see, without importing torch."""
+    """CUDA_VISIBLE_DEVICES' names of the devices that we may see, without importing torch.
+
+    CUDA numbers them from 0 on; a container that has /dev/nvidia3 alone calls it 0.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
-    numbers = [match[1] for p in folder.glob("nvidia*") if (match := _device_file(p))]
-    return sorted(numbers, key=int)
-
-
-def _device_file(path: Path) -> re.Match[str] | None:
-    return re.fullmatch(r"nvidia(\d+)", path.name)
+    files = [path for path in folder.glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(files))]
 
 
 def take_gpu(jobs_per_gpu: int = 1) -> Lease | None:
@@ -50,6 +51,20 @@ def take_gpu(jobs_per_gpu: int = 1) -> Lease | None:
     lease = lease_device(devices, jobs_per_gpu, lock_folder())
     os.environ["CUDA_VISIBLE_DEVICES"] = lease.device
     return lease
+
+
+def require_cuda(lease: Lease | None) -> None:
+    """Raise UserError where torch does not see the leased device and would train on the CPU."""
+    if not lease:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"GPU {lease.device} was leased, but torch {torch.__version__} sees no CUDA device; "
+            "install a torch that fits this machine's driver, or train on the CPU by an empty "
+            "CUDA_VISIBLE_DEVICES (CUDA_VISIBLE_DEVICES= make report …)"
+        )
 
 
 def lock_folder() -> Path:

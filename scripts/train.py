@@ -47,11 +47,12 @@ def _finished(study, job, data, folder):  # type: ignore[no-untyped-def]
 
 
 def _train(study, job, arguments, log):  # type: ignore[no-untyped-def]
-    from bnorder.devices import take_gpu
+    from bnorder.devices import require_cuda, take_gpu
 
     lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
     from bnorder import data, jobs
 
+    require_cuda(lease)
     if lease:
         print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"

@@ -31,7 +31,7 @@ def main() -> None:
     if arguments.together is not None and arguments.together < 1:
         raise UserError(f"--together is {arguments.together}; expected at least 1")
 
-    from bnorder.devices import take_gpu
+    from bnorder.devices import require_cuda, take_gpu
     from bnorder.locks import hold_study
     from bnorder.study import parse_override
     from bnorder.workflow import configured_study
@@ -41,6 +41,7 @@ def main() -> None:
     if arguments.data_dir:
         study = replace(study, data_dirs=(*study.data_dirs, *arguments.data_dir))
     lease = take_gpu(study.jobs_per_gpu)  # before torch is imported
+    require_cuda(lease)
     lock = hold_study(arguments.results / study.name)
     from bnorder import whole_study
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bnorder import devices
+from bnorder.errors import UserError
 
 
 def holder(folder: Path, jobs_per_gpu: int = 1) -> "subprocess.Popen[str]":
@@ -63,9 +64,9 @@ def test_devices_are_counted_by_their_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl", "nvidia-uvm"):
+    for name in ("nvidia3", "nvidia10", "nvidiactl", "nvidia-uvm"):  # a container's two of many
         (tmp_path / name).touch()
-    assert devices.cuda_devices(tmp_path) == ["0", "1", "10"]
+    assert devices.cuda_devices(tmp_path) == ["0", "1"]  # CUDA counts what it sees from 0 on
 
 
 def test_a_leased_device_becomes_the_only_visible_one(
@@ -80,6 +81,20 @@ def test_a_leased_device_becomes_the_only_visible_one(
     second = devices.take_gpu()
     assert second is not None
     assert os.environ["CUDA_VISIBLE_DEVICES"] == second.device == "6"
+
+
+def test_a_leased_gpu_that_torch_cannot_use_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    lease = devices.lease_device(["1"], 1, tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="GPU 1 was leased, but torch .* sees no CUDA device"):
+        devices.require_cuda(lease)
+    devices.require_cuda(None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    devices.require_cuda(lease)
 
 
 def test_without_a_gpu_nothing_is_leased(monkeypatch: pytest.MonkeyPatch) -> None:
