@@ -2,6 +2,7 @@
 
 A scheduler that gave a job one device in CUDA_VISIBLE_DEVICES has decided already. On a plain
 machine nobody has: Snakemake's `gpu` resource only counts, so each job leases a device for itself.
+So it does where jobs share a GPU, which Snakemake cannot count, be it the only one.
 """
 
 import fcntl
@@ -17,6 +18,8 @@ from typing import IO
 from bnorder.errors import UserError
 
 POLL_SECONDS = 0.5
+# Set inside a job of Slurm, PBS, LSF or Grid Engine. Two jobs may both call their own device 0.
+SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def take_gpu(jobs_per_gpu: int = 1) -> Lease | None:
     Call it before torch is imported, and keep what it returns.
     """
     devices = cuda_devices()
-    decided = "CUDA_VISIBLE_DEVICES" in os.environ and len(devices) == 1
+    chosen = "CUDA_VISIBLE_DEVICES" in os.environ and len(devices) == 1
+    decided = chosen and (jobs_per_gpu == 1 or any(map(os.getenv, SCHEDULERS)))
     if decided or not devices:
         return None
     lease = lease_device(devices, jobs_per_gpu, lock_folder())

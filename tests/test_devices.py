@@ -83,6 +83,20 @@ def test_a_leased_device_becomes_the_only_visible_one(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == second.device == "6"
 
 
+def test_jobs_that_share_the_only_gpu_lease_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "lock_folder", lambda: tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for name in devices.SCHEDULERS:
+        monkeypatch.delenv(name, raising=False)
+    lease = devices.take_gpu(2)
+    assert lease is not None
+    assert lease.device == "0"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # its 0 may be another device than its neighbour's
+    assert devices.take_gpu(2) is None
+
+
 def test_a_leased_gpu_that_torch_cannot_use_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
