@@ -203,7 +203,7 @@ def captured_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
     def steps() -> None:
         trainer._begin_epoch()
         for _ in range(bench.steps):
-            trainer.take_step()
+            trainer.take_step(trainer._step)
 
     return len(bench.seeds), steps
 

@@ -25,32 +25,36 @@ WARM_UP = 3  # calls before a graph is recorded: libraries choose algorithms and
 
 
 class Replayed:
-    """A function on fixed buffers; on CUDA a graph from its fourth call on."""
+    """One function on fixed buffers, called again and again; on CUDA a graph from the fourth call.
 
-    def __init__(self, action: Callable[[], None], device: torch.device) -> None:
-        self.action, self.device, self.calls = action, device, 0
+    The function comes with each call: kept, a trainer's own method would keep the trainer with all
+    its memory alive until Python looks for cycles.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.calls = device, 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self) -> None:
+    def __call__(self, action: Callable[[], None]) -> None:
         self.calls += 1
         if self.device.type != "cuda":
-            self.action()
+            action()
         elif self.calls <= WARM_UP:
-            self._on_side_stream()
+            self._on_side_stream(action)
         else:
             if self.graph is None:
                 self.graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(self.graph):
-                    self.action()
+                    action()
             self.graph.replay()
 
-    def _on_side_stream(self) -> None:
+    def _on_side_stream(self, action: Callable[[], None]) -> None:
         """What is recorded later must not have touched the default stream's memory before."""
         side: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         current = torch.cuda.current_stream(self.device)
         side.wait_stream(current)
         with torch.cuda.stream(side):
-            self.action()
+            action()
         current.wait_stream(side)
 
 
@@ -105,8 +109,8 @@ class CapturedTrainer(training.Trainer):
         self.point = torch.zeros(1, dtype=torch.int64, device=device)
         self.rates = self._rates()
         self.total_position = torch.zeros(1, dtype=torch.int64, device=device)
-        self.take_step = Replayed(self._step, device)
-        self.take_evaluation = Replayed(self._evaluation_pass, device)
+        self.take_step = Replayed(device)
+        self.take_evaluation = Replayed(device)
         self.next_order: torch.Tensor | None = None
         self.drawn_from: list[torch.Tensor] = []  # the generators before `next_order` was drawn
 
@@ -123,9 +127,9 @@ class CapturedTrainer(training.Trainer):
             for step in range(self.step, until):
                 if step % self.steps_per_epoch == 0:
                     self._begin_epoch()
-                self.take_step()
+                self.take_step(self._step)
             watch.mark("evaluate")
-            self.take_evaluation()
+            self.take_evaluation(self._evaluation_pass)
             pending.append((self.step, until))
             self.step = until
             if until % self.steps_per_epoch:

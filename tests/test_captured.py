@@ -1,6 +1,9 @@
 """The GPU's way to train, run on the CPU, where it must give what the plain way gives."""
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,3 +108,35 @@ def test_seconds_of_training_and_evaluation_are_told_apart(digits: data.Dataset)
     assert 0 < record.cost.evaluate_seconds < record.cost.train_seconds
     total = record.cost.evaluate_seconds + record.cost.train_seconds
     assert total <= record.cost.wall_seconds
+
+
+@contextmanager
+def no_search_for_cycles() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_nothing_of_a_trainer_stays_when_it_is_let_go(digits: data.Dataset) -> None:
+    with no_search_for_cycles():
+        trainer = CapturedTrainer(arm(), recipe(epochs=1), digits, [3], CPU)
+        trainer.run()
+        left = [weakref.ref(thing) for thing in (trainer, trainer.images, trainer.network)]
+        del trainer
+        assert [thing() for thing in left] == [None, None, None]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("ordering", ["bn-act-conv", "conv-act-bn"])
+def test_on_cuda_replayed_graphs_train_as_the_plain_steps_do(
+    ordering: str, digits: data.Dataset
+) -> None:
+    runs, cuda = [Run(arm(ordering), 3), Run(arm(ordering), 7)], torch.device("cuda")
+    plain = jobs.train(runs, recipe(), digits, cuda, "config")
+    for ours, other in zip(captured(runs, recipe(), digits, cuda, "config"), plain, strict=True):
+        assert [point.step for point in ours.curve] == [point.step for point in other.curve]
+        for mine, its in zip(ours.curve, other.curve, strict=True):
+            assert mine.test_loss == pytest.approx(its.test_loss, rel=1e-3)
