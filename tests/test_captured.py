@@ -139,4 +139,4 @@ def test_on_cuda_replayed_graphs_train_as_the_plain_steps_do(
     for ours, other in zip(captured(runs, recipe(), digits, cuda, "config"), plain, strict=True):
         assert [point.step for point in ours.curve] == [point.step for point in other.curve]
         for mine, its in zip(ours.curve, other.curve, strict=True):
-            assert mine.test_loss == pytest.approx(its.test_loss, rel=1e-3)
+            assert mine.test_loss == pytest.approx(its.test_loss, rel=1e-2)
