@@ -175,6 +175,31 @@ def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Pa
     assert published.read_manifest(folder)["runs"]["missing_in_report"] == 19
 
 
+def test_a_publication_that_fails_at_its_end_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, scratch = tmp_path / "small", tmp_path / ".small.1"
+    old.mkdir()
+    scratch.mkdir()
+    (old / "records").write_text("old")
+    (scratch / "records").write_text("new")
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path == scratch:
+            raise OSError("the disk went away")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(OSError, match="the disk went away"):
+            publish._put_in_place(scratch, old)
+    assert (old / "records").read_text() == "old"
+    publish._put_in_place(scratch, old)
+    assert (old / "records").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
 def test_what_probes_read_has_its_page_in_the_published_report(tmp_path: Path) -> None:
     study = small(tmp_path, probes=True)
     found = [

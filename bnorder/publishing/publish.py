@@ -77,11 +77,24 @@ def publish(
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
         write_atomically(scratch / MANIFEST, text.encode())
         write_sums(scratch)
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.rename(folder)
+        _put_in_place(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _put_in_place(scratch: Path, folder: Path) -> None:
+    """`scratch` becomes `folder`. The old one is deleted last, and comes back if that fails."""
+    old = scratch.with_name(f"{scratch.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        scratch.rename(folder)
+    except BaseException:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def whole_seeds(study: Study, records: Sequence[Record]) -> Study:
