@@ -310,3 +310,15 @@ def test_records_that_are_there_are_not_touched(tmp_path: Path) -> None:
 def test_what_is_not_published_is_one_line_that_lists_what_is(whole: Path) -> None:
     with pytest.raises(UserError, match=r"absent: no published results; .* has: small"):
         published.published_folder(str(whole), "absent")
+
+
+def test_what_a_killed_publication_left_is_no_published_study(tmp_path: Path) -> None:
+    for name in ("quick", ".quick.123"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.yaml").touch()
+    assert [folder.name for folder in published.published_studies(tmp_path)] == ["quick"]
+    with pytest.raises(UserError, match=r"has: quick$"):
+        published.published_folder(str(tmp_path), "absent")
+    left = ["git", "check-ignore", "-q", "report/published/.quick.123/study.yaml"]
+    if (REPOSITORY / ".git").exists():
+        assert subprocess.run(left, cwd=REPOSITORY, check=False).returncode == 0

@@ -42,7 +42,7 @@ def published_folder(source: str, study: str) -> Path:
     base = PUBLISHED if source == "published" else Path(source)
     if (base / study / STUDY).is_file():
         return base / study
-    there = ", ".join(sorted(p.parent.name for p in base.glob(f"*/{STUDY}"))) or "none"
+    there = ", ".join(folder.name for folder in published_studies(base)) or "none"
     raise UserError(f"{base / study}: no published results; {base} has: {there}")
 
 
@@ -318,8 +318,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def published_studies(base: Path = PUBLISHED) -> list[Path]:
-    """The folders of all published studies, by name."""
-    return sorted(path.parent for path in base.glob(f"*/{STUDY}"))
+    """The folders of all published studies, by name; not what a killed publication left."""
+    folders = (path.parent for path in base.glob(f"*/{STUDY}"))
+    return sorted(folder for folder in folders if not folder.name.startswith("."))
 
 
 def published_study(folder: Path) -> Study:
