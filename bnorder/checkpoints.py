@@ -152,7 +152,8 @@ def claim(folder: Path, name: str, records: Path) -> IO[str]:
     kept, _, held = _paths(folder, name)
     lock, waited = hold_job(held)
     if records.exists() and (waited or not kept.exists()):
-        shutil.copyfile(records, kept)
+        with replacing(kept) as partial:
+            shutil.copyfile(records, partial)
     return lock
 
 

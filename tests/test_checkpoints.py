@@ -1,5 +1,6 @@
 """A killed job goes on from its checkpoint, bit for bit; what it cannot trust is ignored."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,3 +151,19 @@ def test_a_finished_job_leaves_no_checkpoint(digits: data.Dataset, tmp_path: Pat
     (tmp_path / f".{small.jobs()[0].name}.checkpoint.pt.123").write_bytes(b"half")  # by a kill
     checkpoints.forget(tmp_path, small.jobs()[0].name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_records_are_taken_up_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = tmp_path / "job.jsonl"
+    records.write_text("one\ntwo\n")
+
+    def full(source: Path, target: Path) -> None:
+        target.write_text("one")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.claim(tmp_path, "job", records)
+    assert not checkpoints.finished_file(tmp_path, "job").exists()
