@@ -38,6 +38,21 @@ def or_exit(action: Callable[[], T]) -> T:
     return results[0]
 
 
+def as_config(words: Iterable[str], keys: Sequence[str] | None = None) -> dict[str, str]:
+    """A script's KEY=VALUE words as a configuration; keys: those that it takes, if not all.
+
+    Raises UserError for a word without `=` and for another key.
+    """
+    config = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or (keys is not None and key not in keys):
+            expected = " or ".join(f"{name}=VALUE" for name in keys or ("KEY",))
+            raise UserError(f"{word[:60]!r} is not understood; expected {expected}")
+        config[key] = value
+    return config
+
+
 def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], Study]:
     """The study file, the overrides and the study that a Snakemake configuration asks for.
 

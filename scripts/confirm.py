@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from bnorder.errors import exit_cleanly
+from bnorder.errors import UserError, exit_cleanly
 
 
 def main() -> None:
@@ -25,8 +25,11 @@ def main() -> None:
 
     from bnorder.jobs import pick_device
     from bnorder.publishing import confirmation, published
+    from bnorder.workflow import as_config
 
-    pairs = dict(word.partition("=")[::2] for word in arguments.config)
+    if arguments.runs < 1:
+        raise UserError(f"--runs is {arguments.runs}; expected at least 1")
+    pairs = as_config(arguments.config, ["study"])
     folder = published.published_folder("published", pairs.get("study", "quick"))
     study = published.published_study(folder)
     records = published.published_records(study, folder)

@@ -15,8 +15,9 @@ def main() -> None:
 
     from bnorder.publishing.crate import write_crate
     from bnorder.publishing.published import published_folder, verify
+    from bnorder.workflow import as_config
 
-    pairs = dict(word.partition("=")[::2] for word in arguments.config)
+    pairs = as_config(arguments.config, ["study"])
     root = Path(__file__).resolve().parents[1]
     folder = published_folder("published", pairs.get("study", "quick"))
     verify(folder)

@@ -17,9 +17,9 @@ def main() -> None:
     from bnorder.publishing import published, publish
     from bnorder import records
     from bnorder.errors import UserError
-    from bnorder.workflow import configured_study, published_source, setting
+    from bnorder.workflow import as_config, configured_study, published_source, setting
 
-    pairs = dict(word.partition("=")[::2] for word in arguments.config)
+    pairs = as_config(arguments.config)
     study, source = configured_study(pairs)[2], published_source(pairs)
     results = arguments.results / study.name
     if source:

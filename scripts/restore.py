@@ -14,9 +14,9 @@ def main() -> None:
 
     from bnorder.locks import hold_study
     from bnorder.publishing.published import PUBLISHED, published_studies, restore
-    from bnorder.workflow import configured_study
+    from bnorder.workflow import as_config, configured_study
 
-    pairs = dict(word.partition("=")[::2] for word in arguments.config)
+    pairs = as_config(arguments.config)
     source = pairs.pop("from", "published")
     study = configured_study(pairs)[2]
     base = PUBLISHED if source == "published" else Path(source)

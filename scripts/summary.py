@@ -12,9 +12,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder.summary import summary
-    from bnorder.workflow import configured_study, results_folder
+    from bnorder.workflow import as_config, configured_study, results_folder
 
-    pairs = dict(word.partition("=")[::2] for word in arguments.config)
+    pairs = as_config(arguments.config)
     text = summary(results_folder(pairs, configured_study(pairs)[2]))
     if text:
         print(text)

@@ -729,6 +729,11 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         ["bad.yaml"],
     ),
     "summary": (["summary.py", "study=bad.yaml"], ["bad.yaml"]),
+    "a bare word": (["crate.py", "article"], ["'article'", "expected study=VALUE"]),
+    "a key that is not taken": (["confirm.py", "seeds=3"], ["'seeds=3'", "expected study=VALUE"]),
+    "no runs": (["confirm.py", "--runs", "0"], ["--runs is 0", "at least 1"]),
+    "publish": (["publish.py", "article"], ["'article'", "expected KEY=VALUE"]),
+    "restore": (["restore.py", "article"], ["'article'", "expected KEY=VALUE"]),
 }
 
 
