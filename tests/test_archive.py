@@ -74,7 +74,11 @@ def test_the_crate_describes_a_run_and_names_only_what_it_holds(tmp_path: Path) 
         entities = json.loads(crate.read("ro-crate-metadata.json"))["@graph"]
         held = set(crate.namelist())
         sums = {e["@id"]: e["sha256"] for e in entities if "sha256" in e}
+        packed = [(info.compress_size, info.file_size) for info in crate.infolist()]
         crate.extractall(tmp_path / "crate")
+    assert sum(size for size, _ in packed) < 0.8 * sum(size for _, size in packed)
+    profile = Path("profiles/default/config.yaml")  # where a plain `snakemake` looks for it
+    assert (tmp_path / "crate" / profile).read_bytes() == (REPOSITORY / profile).read_bytes()
     known = {e["@id"]: e for e in entities}
     assert len(known) == len(entities)
     for entity in entities:

@@ -5,7 +5,7 @@ Follows RO-Crate 1.1 and the Workflow Run Crate profile 0.5 (w3id.org/ro/wfrun/w
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,29 @@ def write_crate(root: Path, folder: Path, path: Path) -> None:
     files = [f for f in project_files(root) if not f.is_relative_to("tests")]
     files = [f for f in files if not f.is_relative_to(PUBLISHED) or f.is_relative_to(ours)]
     text = json.dumps(metadata(root, folder), indent=1, ensure_ascii=False) + "\n"
-    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as crate:
-        crate.writestr(zipfile.ZipInfo(METADATA), text)
-        for file in files:
-            if not (root / file).is_symlink():
-                crate.writestr(zipfile.ZipInfo(str(file)), (root / file).read_bytes())
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as crate:
+        _add(crate, METADATA, text.encode())
+        for name, file in _members(root, files):
+            _add(crate, str(name), (root / file).read_bytes())
+
+
+def _members(root: Path, files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """The name of each file in the crate, and the file; links are followed within the project.
+
+    Not every program that unpacks a .zip makes links, and Snakemake finds its profile by one.
+    """
+    for file in files:
+        if (root / file).is_symlink():
+            target = (root / file).resolve().relative_to(root.resolve())
+            there = [other for other in files if other.is_relative_to(target)]
+            yield from ((file / other.relative_to(target), other) for other in there)
+        else:
+            yield file, file
+
+
+def _add(crate: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """A member with the same time always: the same content gives the same bytes."""
+    crate.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
 
 
 def metadata(root: Path, folder: Path) -> Entity:
