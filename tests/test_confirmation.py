@@ -100,11 +100,49 @@ def test_on_another_machine_nothing_else_is_changed(tiny: Study, trained: list[R
     assert {c: how for c, how in found.items() if how} == {"other_machine": expected}
 
 
+def in_packs(study: Study, *sizes: int) -> list[Record]:
+    """Made-up records of a study's first arm, its seeds in networks of these sizes."""
+    replicas = [size for size in sizes for _ in range(size)]
+    records = [r for r in made_up_records(study) if r.run.arm == study.arms()[0]]
+    return [
+        replace(record, cost=replace(record.cost, replicas=size))
+        for record, size in zip(records, replicas, strict=True)
+    ]
+
+
+def seeds_with(study: Study, records: list[Record], seed: int, together: int) -> list[int]:
+    published = {record.run: record for record in records}
+    pack = confirmation.pack_of(study, records[seed], together, published)
+    return [run.seed for run in pack]
+
+
 def test_packs_are_those_of_the_jobs(tiny: Study) -> None:
-    last = tiny.runs()[2]  # seed 2, alone in its job
-    assert [run.seed for run in confirmation.pack_of(tiny, tiny.runs()[1], 2)] == [0, 1]
-    assert [run.seed for run in confirmation.pack_of(tiny, last, 2)] == [2]
-    assert [run.seed for run in confirmation.pack_of(tiny, tiny.runs()[1], 1)] == [1]
+    records = in_packs(tiny, 2, 1)  # seed 2 is alone in its job
+    assert seeds_with(tiny, records, 1, 2) == [0, 1]
+    assert seeds_with(tiny, records, 2, 1) == [2]
+    assert seeds_with(tiny, records, 1, 1) == [1]
+
+
+def test_packs_are_those_of_a_whole_study_in_one_process(tiny: Study) -> None:
+    assert seeds_with(tiny, in_packs(tiny, 3), 1, 3) == [0, 1, 2]  # more than a job has
+    five = replace(tiny, seeds=(0, 1, 2, 3, 4))
+    assert seeds_with(five, in_packs(five, 3, 2), 4, 2) == [3, 4]  # of two jobs
+
+
+def test_a_pack_that_is_not_known_is_passed_over_and_said(
+    tiny: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnorder import jobs
+
+    here = replace(jobs.provenance(jobs.pick_device()), threads=1)
+    records = [
+        replace(record, code_hash=code_hash(), provenance=here) for record in in_packs(tiny, 3)
+    ][:2]  # the third is not published
+    assert confirmation.plan(tiny, records, records, [], ["again"]) == []
+    said = capsys.readouterr().out
+    assert f"{records[0].run.id}: passed over; which 3 seeds were one network" in said
+    alone = confirmation.plan(tiny, records, records, [], ["alone"])
+    assert [[run.seed for run in training.runs] for training in alone] == [[0], [1]]
 
 
 def test_records_of_other_code_are_refused(tiny: Study) -> None:
@@ -121,8 +159,7 @@ def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) 
     study = load_study(path)
     here = replace(jobs.provenance(jobs.pick_device()), threads=1)
     records = [
-        replace(r, cost=replace(r.cost, replicas=2), code_hash=code_hash(), provenance=here)
-        for r in made_up_records(study)
+        replace(record, code_hash=code_hash(), provenance=here) for record in in_packs(study, 2, 1)
     ]
     planned = confirmation.plan(study, records[:2], records, [], ["again"])
     assert [[run.seed for run in training.runs] for training in planned] == [[0, 1]]

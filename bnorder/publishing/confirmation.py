@@ -15,10 +15,10 @@ from threading import Thread
 from bnorder.errors import UserError
 from bnorder.files import replacing
 from bnorder.records import Record, code_hash
+from bnorder.statistics.facts import GPU
 from bnorder.study import Run, Study
 
 FOLDER = Path("report/confirmation")
-GPUS = ("NVIDIA", "Instinct", "Radeon")  # in a device's name
 SEED = 20231101  # of the draw of runs
 # How a run is trained again. `again`: as it was; the others change one thing, and only one.
 CONDITIONS = ("again", "other_machine", "other_threads", "alone", "packed", "other_device")
@@ -82,9 +82,10 @@ def plan(
 ) -> list[Training]:
     """The trainings that compare the drawn runs under each condition that this machine offers.
 
-    Seeds that were trained as one network are trained and compared together. What has its row in
-    `standing` is not planned again. Raises UserError for records of other code than the code here,
-    which could not be told from another machine's rounding.
+    Seeds that were trained as one network are trained and compared together; a line says where it
+    is not known which they were. What has its row in `standing` is not planned again. Raises
+    UserError for records of other code than the code here, which could not be told from another
+    machine's rounding.
     """
     code = code_hash(study.probes)
     for record in drawn:
@@ -101,7 +102,11 @@ def plan(
             how = _changed(record, condition)
             if how is None or (digest(record), condition) in done:
                 continue
-            runs = tuple(pack_of(study, record.run, how.together))
+            runs = tuple(pack_of(study, record, how.together, by_run))
+            if not runs:
+                why = f"which {how.together} seeds were one network is not known from the records"
+                print(f"{condition:<14} {record.run.id}: passed over; {why}", flush=True)
+                continue
             held_to = tuple(by_run[run] for run in runs if run in by_run)
             found[runs, condition] = Training(runs, condition, how, held_to)
     return list(found.values())
@@ -232,7 +237,7 @@ def _changed(record: Record, condition: str) -> How | None:
 
 def is_gpu(device: str) -> bool:
     """Is this the name of a GPU?"""
-    return any(name in device for name in GPUS)
+    return GPU.search(device) is not None
 
 
 def digest(record: Record) -> str:
@@ -240,12 +245,22 @@ def digest(record: Record) -> str:
     return hashlib.sha256(record.as_line().encode()).hexdigest()[:16]
 
 
-def pack_of(study: Study, run: Run, together: int) -> list[Run]:
-    """The seeds that train with a run when `together` of a job's seeds are one network."""
-    job = next(seeds for seeds in study.seed_groups if run.seed in seeds)
-    seeds = job if together > 1 else (run.seed,)
-    start = together * (seeds.index(run.seed) // together)
-    return [Run(run.arm, seed) for seed in seeds[start : start + together]]
+def pack_of(
+    study: Study, record: Record, together: int, published: Mapping[Run, Record]
+) -> list[Run]:
+    """The `together` seeds that are one network with a record's run; none where that is unknown.
+
+    Jobs and whole studies take an arm's seeds in order, so many at a time, and what is left over
+    together. Hence those of as large a network as the record's, in order, are its packs, if whole.
+    """
+    runs = [Run(record.run.arm, seed) for seed in study.seeds]
+    size = record.cost.replicas
+    alike = [run for run in runs if run in published and published[run].cost.replicas == size]
+    if together == size and len(alike) % size:
+        return []
+    start = together * (alike.index(record.run) // together)
+    pack = alike[start : start + together]
+    return pack if len(pack) == together else []
 
 
 def read(path: Path) -> list[Comparison]:
