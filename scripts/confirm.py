@@ -24,6 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder.jobs import pick_device
+    from bnorder.locks import hold_study
     from bnorder.publishing import confirmation, published
     from bnorder.workflow import as_config
 
@@ -33,6 +34,9 @@ def main() -> None:
     folder = published.published_folder("published", pairs.get("study", "quick"))
     study = published.published_study(folder)
     records = published.published_records(study, folder)
+    lock = hold_study(
+        Path("results", "confirmation", study.name)
+    )  # two would lose each other's rows
     path = arguments.out / f"{study.name}.csv"
     standing = confirmation.standing(path, records)
     drawn = confirmation.draw(records, arguments.runs)
@@ -50,6 +54,7 @@ def main() -> None:
         left = round((time.perf_counter() - start) / done * (len(trainings) - done))
         clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         print(f"{done} of {len(trainings)} trainings, {clock} left", flush=True)
+    lock.close()
     print(f"{path} is complete; README.md says so after `make pages`")
 
 

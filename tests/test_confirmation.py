@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 from made_up_records import made_up_records
 
 from bnorder.errors import UserError
+from bnorder.locks import hold_study
 from bnorder.publishing import confirmation
 from bnorder.publishing.pages import spread
 from bnorder.records import Record, code_hash
@@ -197,13 +198,22 @@ def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
     pytest.fail(f"{worker} goes on")
 
 
+def confirm(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(REPOSITORY / "scripts/confirm.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_an_unpublished_study_is_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "scripts/confirm.py", "study=absent"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = confirm(REPOSITORY, "study=absent")
     assert done.returncode == 2
     assert "report/published/absent: no published results" in done.stderr
+
+
+def test_a_study_that_is_being_confirmed_is_not_confirmed_beside(tmp_path: Path) -> None:
+    for name in ("report", "claims", "workflow"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    with hold_study(tmp_path / "results/confirmation/quick"):
+        done = confirm(tmp_path, "study=quick", "--out", "rows")
+    assert done.returncode == 2
+    assert "another run of this study is at work" in done.stderr
+    assert not (tmp_path / "rows").exists()
