@@ -7,6 +7,7 @@ runs on pods that are pretended.
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -45,6 +46,12 @@ def test_profile_names_rules_that_there_are() -> None:
     rules = "".join(path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk"))
     for rule in [*profile()["set-resources"], *profile()["groups"]]:
         assert f"\nrule {rule}:\n" in rules
+
+
+def test_no_rule_waits_for_a_file_of_the_repository_in_the_bucket() -> None:
+    rules = [path.read_text() for path in (REPOSITORY / "workflow/rules").glob("*.smk")]
+    inputs = re.findall(r"^ {8}templates=(.*),$", "".join(rules), re.MULTILINE)
+    assert sorted(inputs) == 2 * ["source_digest(TEMPLATES)"] + 2 * ["sources(TEMPLATES)"]
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ rule archive:
         facts=rules.analyse.output.facts,
         mixed_model=rules.analyse.output.mixed_model,
         analysis=rules.analyse.output.tables,
-        templates=TEMPLATES,
+        templates=sources(TEMPLATES),
     output:
         pdf=f"{RESULTS}/report/report-archive{OWN}.pdf",
     log:
@@ -77,6 +77,7 @@ rule archive:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=LIBRARY,
+        templates=source_digest(TEMPLATES),
         lang=LANG,
         folder=lambda wildcards, output: str(Path(output.pdf).parent),
         tables=lambda wildcards, input: str(Path(input.runs).parent),
