@@ -65,15 +65,18 @@ class Log:
     def __init__(self, name: str, runs: int) -> None:
         self.name, self.runs = name, runs
         self.start = self.printed = time.monotonic()
+        self.first: tuple[float, float] | None = None  # runs done before, and when training began
         print(f"{name}: {runs} runs", flush=True)
 
     def progress(self, done: float, images_per_second: float) -> None:
         """done: runs finished, with the fraction of those in training."""
         now = time.monotonic()
-        if now - self.printed < 5 or done <= 0:
+        self.first = self.first or (done, now)
+        before, start = self.first
+        if now - self.printed < 5 or done <= before:
             return
         self.printed = now
-        left = (now - self.start) * (self.runs - done) / done
+        left = (now - start) * (self.runs - done) / (done - before)
         print(
             f"{done:.2f} of {self.runs} runs, {images_per_second:,.0f} images/s, "
             f"{left // 60:.0f}:{left % 60:02.0f} left",
@@ -84,4 +87,5 @@ class Log:
         print(f"{self.name}: {len(trained)} records in {time.monotonic() - self.start:.1f} s")
 
 
-exit_cleanly(main)
+if __name__ == "__main__":
+    exit_cleanly(main)

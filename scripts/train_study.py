@@ -45,13 +45,13 @@ def main() -> None:
     lock = hold_study(arguments.results / study.name)
     from bnorder import whole_study
 
-    done = 0
+    start, done = time.monotonic(), 0
     for part in reversed(study.parts()):  # the study itself last: its study.yaml stays
         log = Log(len(part.runs()))
         done += whole_study.train_study(part, arguments.results, log.progress, arguments.together)
     lock.close()
     where = f"GPU {lease.device}, leased" if lease else "the visible device"
-    print(f"{study.name}: {done} runs trained in {time.monotonic() - log.start:.1f} s on {where}")
+    print(f"{study.name}: {done} runs trained in {time.monotonic() - start:.1f} s on {where}")
     print(f"next: make report STUDY={arguments.study}", flush=True)
 
 
@@ -75,4 +75,5 @@ class Log:
         )
 
 
-exit_cleanly(main)
+if __name__ == "__main__":
+    exit_cleanly(main)

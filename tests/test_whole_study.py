@@ -1,8 +1,13 @@
 """A study trained in one process, whose records the workflow takes as its own."""
 
+import importlib
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,3 +101,43 @@ def test_the_workflow_finds_nothing_left_to_train(
     planned = subprocess.run(plan, cwd=project, env=environment, capture_output=True, text=True)
     assert "collect" in planned.stdout + planned.stderr
     assert "rule train:" not in planned.stdout + planned.stderr, planned.stdout[-2000:]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Imports one of scripts/ by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module
+
+
+def test_time_left_is_told_by_what_was_trained_since_the_start(
+    script: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    log = script("train").Log("job", 10)
+    log.progress(8.0, 1.0)  # eight runs were finished before
+    clock[0] += 60
+    log.progress(9.0, 1.0)
+    assert "1:00 left" in capsys.readouterr().out
+
+
+def test_seconds_are_those_of_the_study_and_of_its_selection(
+    script: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def slow(part: Study, *others: object) -> int:
+        time.sleep(0.3)
+        return len(part.runs())
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # nothing is leased
+    monkeypatch.setattr(whole_study, "train_study", slow)
+    command = ["train_study.py", "--study", "controls_digits", "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    script("train_study").main()
+    said = re.search(r"runs trained in ([0-9.]+) s", capsys.readouterr().out)
+    assert said and float(said[1]) >= 0.6
