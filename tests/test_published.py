@@ -235,6 +235,26 @@ def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Pat
     assert publish.measured_costs(study, found, tmp_path / "results", tmp_path / "new") == []
 
 
+@pytest.mark.parametrize(
+    "damaged", ["", "job\n", "job,runs,seconds,processor_seconds,memory_mb\nj,x,1,1,1\nk\n", "\0"]
+)
+def test_damaged_costs_are_measured_anew(tmp_path: Path, damaged: str) -> None:
+    study = small(tmp_path)
+    found = made_up_records(study)
+    folder = put(found, tmp_path)
+    (folder / "costs.csv").write_text(damaged)
+    assert publish.measured_costs(study, found, tmp_path / "results", folder) == []
+
+
+@pytest.mark.parametrize("damaged", [None, "", "{", "[]", b"\xff"])
+def test_a_damaged_manifest_is_one_line(tmp_path: Path, damaged: str | bytes | None) -> None:
+    if damaged is not None:
+        content = damaged.encode() if isinstance(damaged, str) else damaged
+        (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be read .*`make publish`"):
+        published.read_manifest(tmp_path)
+
+
 # Taking them over
 
 
@@ -255,6 +275,8 @@ def test_restored_records_leave_only_the_missing_runs_to_train(tmp_path: Path) -
     whole = [record for record in found if record.run.id != study.runs()[-2].id]
     assert [taken[r.run.id] for r in whole] == whole
     assert len(taken) == 30
+    again = published.restore(wider, [folder], tmp_path / "results")
+    assert (again.runs, again.missing) == (0, done.missing)
 
 
 def test_runs_are_taken_over_from_any_study_that_published_them(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def measured_costs(
     try:
         published = _published_costs(folder)
         before = {r.run.id: r for r in read_tables(folder)} if published else {}
-    except UserError:  # damaged, and about to be replaced
+    except (UserError, KeyError, TypeError, ValueError):  # damaged, and about to be replaced
         published, before = {}, {}
     now = {r.run.id: r for r in records}
     costs = []

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PUBLISHED = Path("report/published")
 STUDY, MANIFEST, SUMS = "study.yaml", "manifest.json", "SHA256SUMS"
 RECORDS, PROBES = "records.parquet", "probes.parquet"
-NESTED = {"curve": Evaluation, "cost": Cost, "provenance": Provenance}
 BITS = 11  # that a reading keeps: within 1 part in 2,048, far inside the spread over seeds
 
 
@@ -255,7 +254,7 @@ def _accepted(study: Study, records: Iterable[Record], code: str) -> tuple[list[
 
 @dataclass(frozen=True)
 class Restored:
-    """What a study took over: runs, jobs that need no training, and runs that are left to train."""
+    """What a study took over: runs that it had not, jobs that are whole now, runs left to train."""
 
     runs: int
     whole_jobs: int
@@ -278,17 +277,18 @@ def restore(study: Study, folders: Sequence[Path], results: Path) -> Restored:
             f"{', '.join(map(str, folders))}: no record is of a run of {study.name} with this "
             f"configuration and this code ({code_hash(study.probes)}); nothing was changed"
         )
-    whole = left = 0
+    taken = whole = left = 0
     for job in (job for part in study.parts() for job in part.jobs()):
         if (results / "records" / f"{job.name}.jsonl").exists():
             continue
         path = finished_file(results / "checkpoints", job.name)
-        known = {run.id: fitting[run.id] for run in job.runs if run.id in fitting}
-        known |= {r.run.id: r for r in _finished(path)}
+        mine = {r.run.id: r for r in _finished(path)}
+        known = {run.id: fitting[run.id] for run in job.runs if run.id in fitting} | mine
         write_records(path, known.values())
+        taken += len(known) - len(mine)
         whole += len(known) == len(job.runs)
         left += len(job.runs) - len(known)
-    return Restored(len(fitting), whole, left)
+    return Restored(taken, whole, left)
 
 
 def _fitting(study: Study, folder: Path) -> dict[str, Record]:
@@ -313,7 +313,16 @@ def _finished(path: Path) -> list[Record]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    """What made a folder's files; raises UserError where it is missing or damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise ValueError("expected a mapping")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / MANIFEST}: cannot be read ({error}); fetch it again, or make it anew with "
+            "`make publish`"
+        ) from None
     return manifest
 
 
