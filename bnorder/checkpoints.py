@@ -67,8 +67,7 @@ class JobFiles:
         """Note finished runs, and write them when it is time."""
         self.finished |= {record.run.id: record for record in records}
         self._unsaved = True
-        if self._is_due():
-            self._save_finished()
+        if self._is_due() and self._save_finished():
             self.state_file.unlink(missing_ok=True)
 
     def save_if_due(self, runs: list[str], make_state: Callable[[], State]) -> None:
@@ -84,15 +83,22 @@ class JobFiles:
             with replacing(self.state_file) as partial:
                 torch.save(content, partial)
         except (OSError, RuntimeError) as error:  # torch raises the latter on a full disk
-            print(f"{self.state_file.name} is not written ({str(error)[:100]})", flush=True)
+            _say_unwritten(self.state_file, error)
         self._written = time.monotonic()
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._written >= self.seconds_between
 
-    def _save_finished(self) -> None:
-        write_records(self.records_file, self.finished.values())
-        self._unsaved, self._written = False, time.monotonic()
+    def _save_finished(self) -> bool:
+        """Write them if that can be; on a full disk training goes on, and its end tries again."""
+        self._written = time.monotonic()
+        try:
+            write_records(self.records_file, self.finished.values())
+        except OSError as error:
+            _say_unwritten(self.records_file, error)
+        else:
+            self._unsaved = False
+        return not self._unsaved
 
     def load_state(self, runs: list[str]) -> State | None:
         """The checkpoint of `runs`, or None where there is none that can be trusted."""
@@ -110,6 +116,10 @@ class JobFiles:
                 raise ValueError(f"made with another {key}")
         state: State = content["state"]
         return state if content["runs"] == runs else None
+
+
+def _say_unwritten(path: Path, error: Exception) -> None:
+    print(f"{path.name} is not written ({str(error)[:100]})", flush=True)
 
 
 def _trusted(path: Path, read: Callable[[], T | None]) -> T | None:

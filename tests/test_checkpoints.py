@@ -167,3 +167,23 @@ def test_records_are_taken_up_whole_or_not_at_all(
     with pytest.raises(OSError, match="no space left"):
         checkpoints.claim(tmp_path, "job", records)
     assert not checkpoints.finished_file(tmp_path, "job").exists()
+
+
+def test_a_full_disk_does_not_end_the_training(
+    digits: data.Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    small = study(epochs=1, train_images=64)
+    undisturbed = jobs.train_job(small, small.jobs()[0], digits)
+
+    def full(path: Path, records: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_records", full)
+    again = jobs.train_job(small, small.jobs()[0], digits, None, tmp_path)
+    assert outcome(again) == outcome(undisturbed)
+    assert "finished.jsonl is not written ([Errno 28] No space left" in capsys.readouterr().out
+    with pytest.raises(OSError, match="No space left"):  # the end does not pass it over
+        checkpoints.finish(tmp_path, small.jobs()[0].name, tmp_path / "records.jsonl", again)
