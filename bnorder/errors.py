@@ -4,7 +4,15 @@ import errno
 import sys
 from collections.abc import Callable
 
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# What a file system may say that is no mistake of the program's, and what to do about it.
+STORAGE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+        "free space or rights, then rerun",
+    ),
+    **dict.fromkeys((errno.ENOENT, errno.EISDIR, errno.ENOTDIR), "name another path, then rerun"),
+    errno.EIO: "see whether the disk is sound, then rerun",
+}
 # How torch words it, on a GPU and on a CPU; its errors have no type of their own on the latter.
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 LONGEST = 1200  # characters of a line; the file that was read may have more
@@ -19,7 +27,7 @@ class UserError(Exception):
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
-    """Run a script's `main`; turn a `UserError` or want of space or memory into one line.
+    """Run a script's `main`; turn a `UserError`, a bad path or want of memory into one line.
 
     The exit status is then 2; a programming error keeps its traceback.
     """
@@ -30,7 +38,8 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in STORAGE:
             raise
-        _fail(f"{error.filename or 'output'}: {error.strerror}; free space or rights, then rerun")
+        where = error.filename2 or error.filename or "output"
+        _fail(f"{where}: {error.strerror}; {STORAGE[error.errno]}")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(w in str(error) for w in NO_MEMORY):
             raise

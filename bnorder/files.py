@@ -13,7 +13,7 @@ def replacing(path: Path) -> Iterator[Path]:
     When it does not, the old file stays and nothing is left of the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.parent / f".{path.name}.{os.getpid()}"
     try:
         yield partial
         os.replace(partial, path)

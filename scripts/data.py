@@ -2,9 +2,10 @@
 
 import _bootstrap  # noqa: F401
 import argparse
+import re
 from pathlib import Path
 
-from bnorder.errors import exit_cleanly
+from bnorder.errors import UserError, exit_cleanly
 
 
 def main() -> None:
@@ -15,7 +16,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder import data
+    from bnorder.study import study_schema
 
+    known = study_schema()["properties"]["datasets"]["items"]["pattern"]
+    if not re.fullmatch(known, arguments.dataset, re.DOTALL):
+        raise UserError(f"--dataset is {arguments.dataset[:60]!r}; expected {known.strip('^()$')}")
     dataset = data.prepare(arguments.dataset, arguments.data_dir)
     data.save(dataset, arguments.out)
     n_train, n_test = len(dataset.train_labels), len(dataset.test_labels)

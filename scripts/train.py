@@ -37,10 +37,10 @@ def _finished(study, job, data, folder):  # type: ignore[no-untyped-def]
     """The job's records where all its runs were finished before, as after `make restore`."""
     from bnorder import checkpoints, records
 
-    summary = data.with_suffix(".json")
-    if not summary.exists():
-        return []
-    checksum = json.loads(summary.read_text(encoding="utf-8"))["sha256"]
+    try:
+        checksum = json.loads(data.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # missing or damaged: the data speak for themselves
     identity = {"code": records.code_hash(study.probes), "data": checksum}
     hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
     return checkpoints.finished_runs(folder, job.name, identity, hashes)

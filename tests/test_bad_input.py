@@ -4,6 +4,7 @@ Every case goes through the function that the Snakefile or a script calls, and t
 `exit_cleanly`, which ends both; some go through the real command lines as well.
 """
 
+import errno
 import io
 import json
 import math
@@ -595,6 +596,17 @@ def test_lack_of_memory_says_what_to_lower(refused: Check) -> None:
         refused(lacking, ["out of memory", "lower BATCH_SIZE", "CORES"])
 
 
+@pytest.mark.parametrize(
+    "number, words",
+    [(errno.EIO, "disk is sound"), (errno.ENOENT, "another path"), (errno.ENOSPC, "free space")],
+)
+def test_what_a_file_system_says_is_one_line(number: int, words: str, refused: Check) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "from", None, "to")
+
+    refused(fail, [f"to: {os.strerror(number)}", words])
+
+
 def test_process_that_the_kernel_ended_is_said(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 3\n")
     assert workflow.memory_kills(tmp_path / "vmstat") == 3
@@ -720,6 +732,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         ["bad.yaml"],
     ),
     "data": (["data.py", "--dataset", "folder:$(touch x)", "--out", "x"], ["no such folder"]),
+    "no data set": (["data.py", "--dataset", "foo", "--out", "x"], ["'foo'", "mnist|", "folder:"]),
+    "a folder as output": (["archive.py", "--out", "."], [".: ", "name another path"]),
     "analyse": (
         ["analyse.py", "--runs", "runs.csv", "--claims", "mine.yaml", "--out", "x"],
         ["runs.csv", "row 1", "'<script>'"],

@@ -124,6 +124,22 @@ def test_time_left_is_told_by_what_was_trained_since_the_start(
     assert "1:00 left" in capsys.readouterr().out
 
 
+def test_a_damaged_summary_of_the_data_is_no_obstacle(
+    script: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = study(seeds=1, arms_per_job=1, orderings=["conv-bn-act"], activations=["relu"])
+    (tmp_path / "study.yaml").write_text(ours.as_yaml(), encoding="utf-8")
+    whole_study.cached_dataset("digits", tmp_path, ())
+    cache, out = tmp_path / "data/digits.pt", tmp_path / "records/job.jsonl"
+    words = ["--study", str(tmp_path / "study.yaml"), "--job", ours.jobs()[0].name]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # nothing is leased
+    monkeypatch.setattr(sys, "argv", ["train.py", *words, "--data", str(cache), "--out", str(out)])
+    for damaged in ("", "{", "[]", "{}"):
+        cache.with_suffix(".json").write_text(damaged)
+        script("train").main()
+        assert len(out.read_text().splitlines()) == 1
+
+
 def test_seconds_are_those_of_the_study_and_of_its_selection(
     script: Callable[[str], Any],
     tmp_path: Path,
