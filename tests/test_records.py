@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,6 +204,16 @@ def test_a_failed_write_leaves_the_old_file_and_no_partial_one(
         records.write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_one(tmp_path: Path) -> None:
+    old, young, other = (tmp_path / name for name in (".file.12", ".file.13", ".file.part.12"))
+    for left in (old, young, other):
+        left.write_text("half")
+    for left in (old, other):
+        os.utime(left, (0, 0))
+    records.write_text(tmp_path / "file", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", young.name, other.name}
 
 
 def test_comments_and_docstrings_do_not_change_the_code_hash(tmp_path: Path) -> None:
