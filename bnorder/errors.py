@@ -10,7 +10,9 @@ STORAGE = {
         (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
         "free space or rights, then rerun",
     ),
-    **dict.fromkeys((errno.ENOENT, errno.EISDIR, errno.ENOTDIR), "name another path, then rerun"),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EBUSY), "name another path, then rerun"
+    ),
     errno.EIO: "see whether the disk is sound, then rerun",
 }
 # How torch words it, on a GPU and on a CPU; its errors have no type of their own on the latter.
