@@ -29,13 +29,19 @@ from training import multiply_adds, tutorial_step
 
 from bnorder import data, jobs, training, whole_study
 from bnorder.captured import CapturedTrainer
-from bnorder.errors import exit_cleanly
+from bnorder.errors import UserError, exit_cleanly
+from bnorder.files import replacing
 from bnorder.network import Network
 from bnorder.study import Arm, Recipe, Run, load_study
 from bnorder.training import Trainer
 
-# Ceilings from the makers' data sheets: bytes and float32 operations a second (no tensor cores).
-CEILINGS = {"H100": (3.35e12, 67e12), "H200": (4.8e12, 67e12), "A100": (2.04e12, 19.5e12)}
+# Ceilings from the makers' data sheets: bytes and float32 operations a second (no tensor cores), by
+# the card's whole name, since its PCIe and NVL editions have others. Other cards get no shares.
+CEILINGS = {
+    "NVIDIA H100 80GB HBM3": (3.35e12, 67e12),
+    "NVIDIA H200": (4.8e12, 67e12),
+    "NVIDIA A100-SXM4-80GB": (2.04e12, 19.5e12),
+}
 
 
 def main() -> None:
@@ -50,13 +56,14 @@ def main() -> None:
     arguments = parser.parse_args()
     device = jobs.pick_device()
     if device.type != "cuda" and not arguments.rehearse:
-        raise SystemExit("no GPU is visible; with --rehearse the same code runs on the CPU")
+        raise UserError("no GPU is visible; with --rehearse the same code runs on the CPU")
     arguments.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(device, data.load(arguments.data), arguments.rounds, arguments.rehearse)
     for name in arguments.only:
-        start = time.monotonic()
-        rows = [row | bench.machine for row in PARTS[name](bench)]
-        write(arguments.out / f"{name}.csv", rows)
+        start, rows = time.monotonic(), list[dict[str, Any]]()
+        for row in PARTS[name](bench):  # written one by one: the command may be cut
+            rows.append(row | bench.machine)
+            write(arguments.out / f"{name}.csv", rows)
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -64,7 +71,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     import csv
 
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="") as file:
         table = csv.DictWriter(file, names)
         table.writeheader()
         table.writerows(rows)
@@ -82,6 +89,10 @@ class Bench:
             changes = {"datasets": [dataset.name], "seeds": 2, "orderings": ["conv-bn-act"]}
             changes |= {"activations": ["relu"], "depths": [2], "train_images": 256, "epochs": 1}
         self.study = load_study("studies/article.yaml", changes)
+        if dataset.name not in self.study.datasets:
+            raise UserError(
+                f"--data holds {dataset.name}; expected {self.study.datasets[0]}, or --rehearse"
+            )
         self.recipe, self.seeds = self.study.recipe, self.study.seeds
         self.steps = 2 if rehearse else 100
         self.machine = vars(jobs.provenance(device))
@@ -168,7 +179,10 @@ def trained(
 
 
 def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Rates of the three ways, taking turns; images of all replicas count."""
+    """Rates of the three ways, taking turns; images of all replicas count.
+
+    The clock runs for some steps of an epoch, whose order was drawn before: all its steps share it.
+    """
     for arm in bench.arms():
         ways = {
             "captured": captured_steps(bench, arm),
@@ -177,9 +191,9 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(bench.rounds + 1):
-            for name, (replicas, steps) in ways.items():
+            for name, (replicas, next_steps) in ways.items():
                 images = bench.steps * bench.recipe.batch_size * replicas
-                rate = images / bench.seconds(steps)
+                rate = images / bench.seconds(next_steps())
                 if turn:  # the first one warms up
                     rates[name].append(rate)
         row: dict[str, Any] = {
@@ -197,36 +211,38 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
         training.wait_for(bench.device)
 
 
-def captured_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
+# A way to train: its replicas, and what prepares some steps and gives the action that takes them.
+Way = tuple[int, Callable[[], Callable[[], None]]]
+
+
+def captured_steps(bench: Bench, arm: Arm) -> Way:
     trainer = CapturedTrainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
 
-    def steps() -> None:
+    def next_steps() -> Callable[[], None]:
         trainer._begin_epoch()
-        for _ in range(bench.steps):
-            trainer.take_step(trainer._step)
+        return partial(repeat, partial(trainer.take_step, trainer._step), bench.steps)
 
-    return len(bench.seeds), steps
+    return len(bench.seeds), next_steps
 
 
-def plain_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
+def plain_steps(bench: Bench, arm: Arm) -> Way:
     trainer = Trainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
 
-    def steps() -> None:
+    def next_steps() -> Callable[[], None]:
         order, tally = trainer._next_order(), training.Tally()
-        for step in range(bench.steps):
-            trainer._train_step(order[step % len(order)], step, tally)
 
-    return len(bench.seeds), steps
+        def steps() -> None:
+            for step in range(bench.steps):
+                trainer._train_step(order[step], step, tally)
+
+        return steps
+
+    return len(bench.seeds), next_steps
 
 
-def tutorial_steps(bench: Bench, arm: Arm) -> tuple[int, Callable[[], None]]:
+def tutorial_steps(bench: Bench, arm: Arm) -> Way:
     step = tutorial_step(arm, bench.recipe, bench.dataset, workers=0, device=bench.device)
-
-    def steps() -> None:
-        for _ in range(bench.steps):
-            step()
-
-    return 1, steps
+    return 1, lambda: partial(repeat, step, bench.steps)
 
 
 def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, float]:
@@ -248,10 +264,10 @@ def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, floa
         network(torch.zeros(1, *bench.dataset.shape))
     bandwidth, arithmetic = 4 * floats * images_per_second, operations * images_per_second
     row = {"bytes_per_second": bandwidth, "operations_per_second": arithmetic}
-    for name, (most_bytes, most_operations) in CEILINGS.items():
-        if name in bench.machine["device"]:
-            row["share_of_bandwidth"] = bandwidth / most_bytes
-            row["share_of_arithmetic"] = arithmetic / most_operations
+    if bench.machine["device"] in CEILINGS:
+        most_bytes, most_operations = CEILINGS[bench.machine["device"]]
+        row["share_of_bandwidth"] = bandwidth / most_bytes
+        row["share_of_arithmetic"] = arithmetic / most_operations
     return row
 
 

@@ -1,11 +1,18 @@
 """The benchmarks still run: rehearsed with tiny numbers, and nothing is timed here."""
 
 import csv
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 
 from bnorder import data
+from bnorder.errors import UserError
 from bnorder.publishing.speed import speed_page
 
 OTHERS = ("floor", "tutorial_0", "tutorial_1", "ceiling")
@@ -25,6 +32,48 @@ def test_the_gpu_measurements_are_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     assert all(float(row["relative_error"]) < 1e-4 for row in rows["replicas"])
     assert float(rows["training"][0]["captured_per_tutorial"]) > 0
     assert int(rows["article"][0]["runs"]) == 2
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """benchmarks/gpu.py, imported."""
+    monkeypatch.syspath_prepend("benchmarks")
+    return importlib.import_module("gpu")
+
+
+def test_rows_are_kept_when_the_measurements_are_cut(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(bench: object) -> Iterator[dict[str, int]]:
+        yield {"first": 1}
+        yield {"first": 2, "second": 3}
+        raise KeyboardInterrupt
+
+    data.save(data.prepare("digits"), tmp_path / "digits.pt")
+    monkeypatch.setitem(gpu.PARTS, "checks", cut)
+    words = ["--rehearse", "--only", "checks", "--data", str(tmp_path / "digits.pt")]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words, "--out", str(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        gpu.main()
+    rows = list(csv.DictReader((tmp_path / "checks.csv").open()))
+    assert [(row["first"], row["second"]) for row in rows] == [("1", ""), ("2", "3")]
+
+
+def test_another_data_set_is_measured_only_in_a_rehearsal(gpu: Any) -> None:
+    digits, cpu = data.prepare("digits"), torch.device("cpu")
+    with pytest.raises(UserError, match="--data holds digits; expected mnist, or --rehearse"):
+        gpu.Bench(cpu, digits, 1, False)
+    assert gpu.Bench(cpu, digits, 1, True).study.datasets == ("digits",)
+
+
+@pytest.mark.parametrize(
+    "card, known",
+    [("NVIDIA H100 80GB HBM3", True), ("NVIDIA H100 PCIe", False), ("NVIDIA H200 NVL", False)],
+)
+def test_ceilings_are_those_of_the_very_card(gpu: Any, card: str, known: bool) -> None:
+    bench = gpu.Bench(torch.device("cpu"), data.prepare("digits"), 1, True)
+    bench.machine = {"device": card}
+    assert ("share_of_bandwidth" in gpu.achieved(bench, bench.arms()[0], 1e6)) == known
 
 
 MACHINE = {"device": "A CPU", "torch": "2.0", "python": "3", "system": "Linux", "threads": "1"}
