@@ -7,6 +7,7 @@ So it does where jobs share a GPU, which Snakemake cannot count, be it the only 
 
 import fcntl
 import os
+import platform
 import re
 import tempfile
 import time
@@ -99,3 +100,13 @@ def _try_lock(path: Path) -> IO[str] | None:
         file.close()
         return None
     return file
+
+
+def processor() -> str:
+    """The processor's name, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()

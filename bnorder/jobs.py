@@ -13,6 +13,7 @@ import torch
 from bnorder.captured import CapturedTrainer
 from bnorder.checkpoints import JobFiles
 from bnorder.data import Dataset
+from bnorder.devices import processor
 from bnorder.errors import UserError
 from bnorder.probing import ProbedTrainer
 from bnorder.records import Cost, Provenance, Record, code_hash
@@ -163,7 +164,7 @@ def _record(
 
 def provenance(device: torch.device) -> Provenance:
     """What ran: versions, device and threads; nothing that names a machine or a person."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return Provenance(
         python=platform.python_version(),
         torch=str(torch.__version__),
@@ -171,15 +172,6 @@ def provenance(device: torch.device) -> Provenance:
         device=name,
         threads=torch.get_num_threads(),
     )
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def pick_device() -> torch.device:

@@ -116,3 +116,16 @@ def test_without_a_gpu_nothing_is_leased(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(devices, "cuda_devices", list)
     assert devices.take_gpu() is None
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_the_processor_has_one_name_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from bnorder import jobs
+    from bnorder.publishing import publish
+
+    said = "processor : 0\nmodel name\t: A Processor of Ours @ 2 GHz\nmodel name\t: Another\n"
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: said)
+    assert devices.processor() == "A Processor of Ours @ 2 GHz"
+    assert jobs.provenance(torch.device("cpu")).device == devices.processor()
+    assert publish.processor is devices.processor

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bnorder import __version__
+from bnorder.devices import processor
 from bnorder.errors import UserError
 from bnorder.files import write_atomically
 from bnorder.publishing.published import (
@@ -216,16 +217,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "absent"
-
-
-def processor() -> str:
-    """The processor's name, where the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 # What jobs cost
