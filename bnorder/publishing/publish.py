@@ -88,6 +88,7 @@ def _put_in_place(scratch: Path, folder: Path) -> None:
     """`scratch` becomes `folder`. The old one is deleted last, and comes back if that fails."""
     old = scratch.with_name(f"{scratch.name}.old")
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)  # of a killed process with our number
         folder.rename(old)
     try:
         scratch.rename(folder)
