@@ -240,7 +240,8 @@ def test_a_study_that_no_model_can_be_fitted_to_has_its_report(
 def test_advice_on_a_claim_whose_parts_fell_out_differently_names_no_open_question(
     full: Path,
 ) -> None:
-    results = load_results(full / "study.yaml", full / "tables", full / "analysis", "en")
+    study = load_study(full / "study.yaml")
+    results = load_results(study, full / "study.yaml", full / "tables", full / "analysis")
     (claim,) = (v for v in results.verdicts["verdicts"] if v["id"] == "T1")
     claim["verdict"] = claim["parts"][1]["verdict"] = "inconclusive"
     claim["parts"][0]["verdict"] = "supported"
