@@ -123,9 +123,17 @@ def test_published_files_are_those_of_their_sums_and_small(folder: Path) -> None
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=names)
 def test_a_table_that_a_published_page_names_is_published(folder: Path) -> None:
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    for named in set(re.findall(r"Data: (figures/[\w.-]+\.csv)", page)):
+    for named in tables_named(folder):
         assert (folder / named).is_file()
+
+
+def test_a_published_page_names_a_table_beside_it() -> None:
+    assert any(map(tables_named, PUBLISHED))
+
+
+def tables_named(folder: Path) -> set[str]:
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    return set(re.findall(r"Data: (figures/[\w.-]+\.csv)", page))
 
 
 @pytest.mark.parametrize("path", CONFIRMED, ids=[path.stem for path in CONFIRMED])
