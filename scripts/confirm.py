@@ -30,6 +30,8 @@ def main() -> None:
 
     if arguments.runs < 1:
         raise UserError(f"--runs is {arguments.runs}; expected at least 1")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}; expected at least 1")
     pairs = as_config(arguments.config, ["study"])
     folder = published.published_folder("published", pairs.get("study", "quick"))
     study = published.published_study(folder)
@@ -41,6 +43,9 @@ def main() -> None:
     standing = confirmation.standing(path, records)
     drawn = confirmation.draw(records, arguments.runs)
     trainings = confirmation.plan(study, drawn, records, standing, arguments.conditions)
+    print(confirmation.left_to_train(drawn, trainings, standing, path), flush=True)
+    if not trainings:
+        return
     cores = 1 if pick_device().type == "cuda" else len(os.sched_getaffinity(0))
     start = time.perf_counter()
     rows = confirmation.confirm(study, trainings, standing, path, arguments.workers or cores)

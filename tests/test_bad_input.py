@@ -746,6 +746,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "a bare word": (["crate.py", "article"], ["'article'", "expected study=VALUE"]),
     "a key that is not taken": (["confirm.py", "seeds=3"], ["'seeds=3'", "expected study=VALUE"]),
     "no runs": (["confirm.py", "--runs", "0"], ["--runs is 0", "at least 1"]),
+    "no workers": (["confirm.py", "--workers", "0"], ["--workers is 0", "at least 1"]),
     "publish": (["publish.py", "article"], ["'article'", "expected KEY=VALUE"]),
     "restore": (["restore.py", "article"], ["'article'", "expected KEY=VALUE"]),
 }

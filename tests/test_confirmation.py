@@ -146,6 +146,38 @@ def test_a_pack_that_is_not_known_is_passed_over_and_said(
     assert [[run.seed for run in training.runs] for training in alone] == [[0], [1]]
 
 
+def test_what_another_machine_compared_is_not_done_here(
+    tiny: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(rows: list[confirmation.Comparison]) -> tuple[int, str]:
+        planned = confirmation.plan(tiny, records, records, rows, confirmation.CONDITIONS)
+        return len(planned), confirmation.left_to_train(records, planned, rows, path)
+
+    path, here = tmp_path / "tiny.csv", confirmation.device_here("cpu")
+    monkeypatch.setattr(confirmation, "device_here", lambda kind: here if kind == "cpu" else "")
+    records = [
+        replace(
+            record,
+            code_hash=code_hash(),
+            provenance=replace(record.provenance, device="A processor of old", threads=1),
+        )
+        for record in in_packs(tiny, 2, 1)
+    ]
+    mine = [
+        replace(confirmation._held(r, r, "other_machine", r.cost.replicas), device=here)
+        for r in records
+    ]
+    theirs = [replace(row, device="A third processor") for row in mine]
+    number, said = plan(theirs)
+    assert (number, said) == (2, f"3 of 3 runs are left to train on {here}, in 2 trainings")
+    number, said = plan([*theirs, mine[2]])
+    assert (number, said[:6]) == (1, "2 of 3")
+    number, said = plan(mine)
+    assert number == 0
+    assert said.startswith(f"0 of 3 runs are left to train on {here}: {path} has them")
+    assert len({confirmation._key(row) for row in [*mine, *theirs]}) == 6  # neither is lost
+
+
 def test_records_of_other_code_are_refused(tiny: Study) -> None:
     other = replace(made_up_records(tiny)[0], code_hash="f" * 16)
     with pytest.raises(UserError, match="was trained by other code"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import astuple, dataclass, fields, replace
+from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -83,9 +84,9 @@ def plan(
     """The trainings that compare the drawn runs under each condition that this machine offers.
 
     Seeds that were trained as one network are trained and compared together; a line says where it
-    is not known which they were. What has its row in `standing` is not planned again. Raises
-    UserError for records of other code than the code here, which could not be told from another
-    machine's rounding.
+    is not known which they were. What has its row of this kind of device in `standing` is not
+    planned again. Raises UserError for records of other code than the code here, which could not
+    be told from another machine's rounding.
     """
     code = code_hash(study.probes)
     for record in drawn:
@@ -94,13 +95,13 @@ def plan(
                 f"{record.run.id} was trained by other code ({record.code_hash}, now {code}): run "
                 "and publish the study anew, then confirm it"
             )
-    done = {(row.record, row.condition) for row in standing}
+    done = {(row.record, row.condition, row.device) for row in standing}
     by_run = {record.run: record for record in published}
     found: dict[tuple[object, ...], Training] = {}
     for condition in conditions:
         for record in drawn:
             how = _changed(record, condition)
-            if how is None or (digest(record), condition) in done:
+            if how is None or (digest(record), condition, device_here(how.device)) in done:
                 continue
             runs = tuple(pack_of(study, record, how.together, by_run))
             if not runs:
@@ -110,6 +111,40 @@ def plan(
             held_to = tuple(by_run[run] for run in runs if run in by_run)
             found[runs, condition] = Training(runs, condition, how, held_to)
     return list(found.values())
+
+
+def left_to_train(
+    drawn: Sequence[Record],
+    trainings: Sequence[Training],
+    standing: Sequence[Comparison],
+    path: Path,
+) -> str:
+    """One line: how many of the drawn runs are still to be trained here, and why none, if none."""
+    here = {device_here(kind) for kind in ("cpu", "cuda")} - {""}
+    planned = {run for training in trainings for run in training.runs}
+    left = sum(record.run in planned for record in drawn)
+    said = f"{left} of {len(drawn)} runs are left to train on {' or '.join(sorted(here))}"
+    if left:
+        return f"{said}, in {len(trainings)} trainings"
+    digests = {digest(record) for record in drawn}
+    if not any(row.record in digests and row.device in here for row in standing):
+        return f"{said}: this machine offers nothing that they could be compared under"
+    return (
+        f"{said}: {path} has them from such a device; to train them once more, name a folder for "
+        f'another table: make confirm STUDY={path.stem} ARGS="--out FOLDER"'
+    )
+
+
+@cache
+def device_here(kind: str) -> str:
+    """The name of this machine's device of a kind, `cpu` or `cuda`; empty where it has none."""
+    import torch
+
+    from bnorder import jobs
+
+    if kind == "cuda" and not torch.cuda.is_available():
+        return ""
+    return jobs.provenance(torch.device(kind)).device
 
 
 def confirm(
@@ -129,13 +164,18 @@ def confirm(
 
     for name in {training.runs[0].arm.dataset for training in trainings}:
         cached_dataset(name, Path("results"), study.data_dirs)  # once, before all want it
-    rows = {(row.run, row.condition): row for row in standing}
+    rows = {_key(row): row for row in standing}
     for threads in sorted({training.how.threads for training in trainings}):
         alike = [training for training in trainings if training.how.threads == threads]
         for new in _side_by_side(study, alike, max(1, workers // threads), path):
-            rows |= {(row.run, row.condition): row for row in new}
+            rows |= {_key(row): row for row in new}
             _write(path, list(rows.values()))
             yield new
+
+
+def _key(row: Comparison) -> tuple[str, str, str]:
+    """A run compared on two kinds of device has two rows."""
+    return row.run, row.condition, row.device
 
 
 def _side_by_side(
@@ -209,12 +249,7 @@ def _held(again: Record, record: Record, condition: str, together: int) -> Compa
 
 def _changed(record: Record, condition: str) -> How | None:
     """How a run is trained under a condition; None where that would change nothing, or too much."""
-    import torch
-
-    from bnorder import jobs
-
-    here = jobs.provenance(jobs.pick_device()).device
-    cpu = jobs.provenance(torch.device("cpu")).device
+    here, cpu = device_here("cuda"), device_here("cpu")
     was, on_gpu = record.provenance, is_gpu(record.provenance.device)
     same_machine = was.device in (here, cpu)
     how = How("cuda" if on_gpu else "cpu", was.threads, record.cost.replicas)
@@ -228,7 +263,7 @@ def _changed(record: Record, condition: str) -> How | None:
     }
     found = changes[condition]
     changed = found != how or condition in ("again", "other_machine")
-    if not changed or (found.device == "cuda" and not is_gpu(here)):
+    if not changed or (found.device == "cuda" and not here):
         return None
     if condition != "other_device" and same_machine == (condition == "other_machine"):
         return None
