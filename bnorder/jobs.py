@@ -33,11 +33,12 @@ def train_job(
     On a GPU that is all of a job's, on a CPU the study's `seeds_together`.
     folder: keeps checkpoints, from which a job that was killed goes on; clear them with
     `checkpoints.forget` when the records are safe.
-    Raises UserError when `dataset` is not the job's.
+    Raises UserError when `dataset` is not the job's, or when the device has not the precision.
     """
     if dataset.name != job.dataset:
         raise UserError(f"job {job.name}: the data cache holds {dataset.name}; expected its own")
     device = pick_device()
+    _require_precision(study, job, device)
     together = len(job.seeds) if device.type == "cuda" else study.seeds_together
     kind = trainer_kind(device, study.probes)
     files = job_files(job, dataset, device, folder, code_hash(study.probes))
@@ -53,6 +54,16 @@ def train_job(
         config = hashes[runs[0].id]
         files.add(train(runs, recipe, dataset, device, config, report, files, kind))
     return [files.finished[run.id] for run in job.runs]
+
+
+def _require_precision(study: Study, job: Job, device: torch.device) -> None:
+    """Elsewhere than on CUDA torch takes no notice of tf32, and the record would say otherwise."""
+    precisions = {study.recipe_for(arm.variant).precision for arm in job.arms}
+    if "tf32" in precisions and device.type != "cuda":
+        raise UserError(
+            f"job {job.name}: precision is tf32, which only CUDA devices have, and this is a "
+            f"{device.type.upper()}; expected float32 or bf16 (PRECISION=float32)"
+        )
 
 
 def trainer_kind(device: torch.device, probes: bool) -> type[Trainer]:

@@ -258,6 +258,18 @@ def test_a_job_refuses_another_data_set(digits: data.Dataset) -> None:
         jobs.train_job(STUDY, job, digits)
 
 
+def test_a_cpu_refuses_a_precision_that_only_cuda_has(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "pick_device", lambda: CPU)
+    study = load_study(
+        "studies/quick.yaml", {"variants": {"base": {}, "fast": {"precision": "tf32"}}}
+    )
+    job = study.jobs()[-1]
+    with pytest.raises(UserError, match=r"precision is tf32, .* this is a CPU; expected float32"):
+        jobs.train_job(study, replace(job, arms=tuple(study.arms())), digits)
+
+
 def test_a_cpu_packs_as_many_seeds_as_the_study_says(digits: data.Dataset) -> None:
     changes = {"seeds": 3, "depths": [1], "epochs": 1, "train_images": 320, "arms_per_job": 2}
     alone, packed = (
