@@ -14,7 +14,7 @@ from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
 from bnorder.ordering import Activation, Ordering
 from bnorder.publishing.published import STUDY, published_folder
 from bnorder.schema import parse_yaml
-from bnorder.study import Study, load_study, study_schema
+from bnorder.study import Study, dataset_slug, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
 SETTINGS = ("study", "allow_missing", "archive", "gpu", "from", "lang")
@@ -96,6 +96,17 @@ def _check_arms(claim: Claim) -> None:
             Ordering(str(ordering))
         for activation in term.select.get("activation", ()):
             Activation(str(activation))
+
+
+def check_folders(datasets: Iterable[str], caches: Path = Path("results", "data")) -> None:
+    """Raise UserError where a folder of images is not there, unless its data set is cached."""
+    for dataset in datasets:
+        kind, _, path = dataset.partition(":")
+        cached = (caches / f"{dataset_slug(dataset)}.pt").exists()
+        if kind == "folder" and not cached and not os.path.isdir(path):
+            raise UserError(
+                f"data set {dataset}: no such folder; expected one folder of images a class"
+            )
 
 
 def study_path(study: str) -> Path:

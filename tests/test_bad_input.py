@@ -578,6 +578,7 @@ def test_bad_override_of_a_script(text: str, refused: Check) -> None:
 @pytest.mark.parametrize("name", ["folder:/nowhere", "folder:$(touch x)", "folder:a\0"])
 def test_bad_folder_of_images(name: str, refused: Check) -> None:
     refused(lambda: data.prepare(name), ["no such folder"])
+    refused(lambda: workflow.check_folders(["digits", name]), [name[:8], "no such folder"])
 
 
 def test_lack_of_memory_says_what_to_lower(refused: Check) -> None:
@@ -778,9 +779,11 @@ def test_names_from_files_stay_text_in_shells_and_below_results(
 ) -> None:
     """The workflow runs on a study whose every name is a command, and none of them is run."""
     name = "$(touch hacked) '; touch hacked; `touch hacked` \"&& touch hacked"
+    images = tmp_path / name  # without a class
+    images.mkdir()
     hostile = yaml.safe_load(STUDY) | {
         "title": f"<script>{name}</script>",
-        "datasets": [f"folder:{tmp_path}/{name}/../../../$(touch hacked)"],
+        "datasets": [f"folder:{images}"],
         "data_dirs": [f"../../{name}"],
     }
     path = project / "studies" / f"{name.replace('/', '')}.yaml"
@@ -797,12 +800,12 @@ def test_names_from_files_stay_text_in_shells_and_below_results(
         check=False,
     )
     said = done.stdout + done.stderr
-    assert "no such folder; expected one folder of images a class" in said, said
+    assert "has 0 class folders; expected two" in said, said
     assert "Traceback" not in said
     new = {str(p.relative_to(project)) for p in set(project.rglob("*")) - before}
     assert not [p for p in new if not p.startswith(("results", ".snakemake"))]
     assert not list(project.rglob("hacked"))
-    assert not list(tmp_path.rglob("*"))
+    assert list(tmp_path.rglob("*")) == [images]
     effective = list(project.glob("results/tiny+*/study.yaml"))
     assert len(effective) == 1
     assert yaml.safe_load(effective[0].read_text())["title"] == name

@@ -19,6 +19,7 @@ from conftest import REPOSITORY
 from bnorder import workflow
 from bnorder.errors import UserError
 from bnorder.progress import show_time_left
+from bnorder.study import dataset_slug
 
 TINY = {
     "name": "tiny",
@@ -497,6 +498,20 @@ def test_absent_claims_file_stops_the_workflow_before_it_runs(first: Done, plan:
     assert stopped.status != 0
     assert "error: claims/absent.yaml: no such file" in stopped.text
     assert "Traceback" not in stopped.text
+
+
+def test_absent_folder_of_images_stops_the_workflow_before_it_runs(plan: Runner) -> None:
+    stopped = plan("quick", "datasets=folder:/nowhere/images")
+    assert stopped.status != 0
+    assert "error: data set folder:/nowhere/images: no such folder; expected" in stopped.text
+    assert "Building DAG" not in stopped.text
+    assert "Traceback" not in stopped.text
+
+
+def test_a_cached_folder_of_images_may_be_gone(tmp_path: Path) -> None:
+    name = f"folder:{tmp_path}/images"
+    (tmp_path / f"{dataset_slug(name)}.pt").touch()
+    workflow.check_folders([name], tmp_path)
 
 
 def one_line_of(config: dict[str, object], capsys: pytest.CaptureFixture[str]) -> str:

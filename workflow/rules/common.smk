@@ -8,6 +8,7 @@ from bnorder.study import dataset_slug
 from bnorder.summary import summary
 from bnorder.workflow import (
     check_claims,
+    check_folders,
     chosen,
     configured_study,
     figure_labels,
@@ -113,6 +114,18 @@ def recorded(records):
     if PUBLISHED:
         return sorted(str(path) for path in PUBLISHED.glob("*.parquet"))
     return [r for r in records if Path(r).exists()] if ALLOW_MISSING else records
+
+
+def datasets_to_train():
+    """The data sets of those jobs that have no records yet; none where nothing is trained."""
+    if PUBLISHED or ALLOW_MISSING or stored_elsewhere():
+        return set()
+    lacking = [not Path(record).exists() for record in RECORDS]
+    return {job.dataset for job, lacks in zip(JOBS.values(), lacking) if lacks}
+
+
+# A dry run says it, too.
+or_exit(lambda: check_folders(datasets_to_train()))
 
 
 def closing_words():
