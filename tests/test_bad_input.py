@@ -801,6 +801,7 @@ def test_names_from_files_stay_text_in_shells_and_below_results(
     )
     said = done.stdout + done.stderr
     assert "has 0 class folders; expected two" in said, said
+    assert "/logs/ (of data sets: results/data/logs/)." in said
     assert "Traceback" not in said
     new = {str(p.relative_to(project)) for p in set(project.rglob("*")) - before}
     assert not [p for p in new if not p.startswith(("results", ".snakemake"))]

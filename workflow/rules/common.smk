@@ -138,7 +138,7 @@ def failure_words():
     words = full_disk(Path(RESULTS)) + short_of_memory(KILLS_BEFORE, memory_kills())
     words += [
         f"Study {STUDY.name} is not finished: the failed jobs stand above, their logs under "
-        f"{RESULTS}/logs/.",
+        f"{RESULTS}/logs/ (of data sets: results/data/logs/).",
         "The same command goes on from what is finished.",
     ]
     if not all(Path(record).exists() for record in RECORDS):
