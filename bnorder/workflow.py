@@ -69,8 +69,17 @@ def published_source(config: Mapping[str, Any]) -> Path | None:
 
     Raises UserError where the study is not published.
     """
-    source = config.get("from")
-    return published_folder(str(source), str(config.get("study", "quick"))) if source else None
+    return published_results(config) if config.get("from") else None
+
+
+def published_results(config: Mapping[str, Any]) -> Path:
+    """Where a study's published results lie: below `from`, or among those of this project.
+
+    Raises UserError where it is not published.
+    """
+    study = str(config.get("study", "quick"))
+    name = load_study(study_path(study)).name if _is_path(study) else study
+    return published_folder(str(config.get("from") or "published"), name)
 
 
 def results_folder(config: Mapping[str, Any], study: Study) -> Path:
@@ -114,10 +123,14 @@ def study_path(study: str) -> Path:
 
     A file has one spelling, relative where it can be, lest another one looks like a change.
     """
-    if "/" not in study and not study.endswith((".yaml", ".yml")):
+    if not _is_path(study):
         return Path("studies", f"{study}.yaml")
     path = Path(study).absolute()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _is_path(study: str) -> bool:
+    return "/" in study or study.endswith((".yaml", ".yml"))
 
 
 def study_overrides(config: Mapping[str, Any]) -> dict[str, Any]:

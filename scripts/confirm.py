@@ -26,14 +26,14 @@ def main() -> None:
     from bnorder.jobs import pick_device
     from bnorder.locks import hold_study
     from bnorder.publishing import confirmation, published
-    from bnorder.workflow import as_config
+    from bnorder.workflow import as_config, published_results
 
     if arguments.runs < 1:
         raise UserError(f"--runs is {arguments.runs}; expected at least 1")
     if arguments.workers is not None and arguments.workers < 1:
         raise UserError(f"--workers is {arguments.workers}; expected at least 1")
     pairs = as_config(arguments.config, ["study"])
-    folder = published.published_folder("published", pairs.get("study", "quick"))
+    folder = published_results(pairs)
     study = published.published_study(folder)
     records = published.published_records(study, folder)
     lock = hold_study(

@@ -14,12 +14,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder.publishing.crate import write_crate
-    from bnorder.publishing.published import published_folder, verify
-    from bnorder.workflow import as_config
+    from bnorder.publishing.published import verify
+    from bnorder.workflow import as_config, published_results
 
     pairs = as_config(arguments.config, ["study"])
     root = Path(__file__).resolve().parents[1]
-    folder = published_folder("published", pairs.get("study", "quick"))
+    folder = published_results(pairs)
     verify(folder)
     out = arguments.out or Path("results", f"{folder.name}.crate.zip")
     write_crate(root, root / folder, out)

@@ -606,3 +606,13 @@ def test_study_has_one_spelling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.chdir(tmp_path)
     same = [tmp_path / "studies/a.yaml", "./studies/a.yaml", "studies/a.yaml", "a"]
     assert {workflow.study_path(str(name)) for name in same} == {Path("studies/a.yaml")}
+
+
+def test_a_file_is_published_under_the_name_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"name": "quick"}), encoding="utf-8")
+    for study in ("quick", "studies/quick.yaml", str(path)):
+        assert workflow.published_results({"study": study}) == Path("report/published/quick")
+    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    with pytest.raises(UserError, match="report/published/tiny: no published results"):
+        workflow.published_source({"study": str(path), "from": "published"})
