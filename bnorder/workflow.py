@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,11 @@ def as_config(words: Iterable[str], keys: Sequence[str] | None = None) -> dict[s
             raise UserError(f"{word[:60]!r} is not understood; expected {expected}")
         config[key] = value
     return config
+
+
+def as_make_words(config: Mapping[str, str]) -> str:
+    """A script's words as they are typed behind `make`: STUDY=article SEEDS=3."""
+    return " ".join(f"{key.upper()}={shlex.quote(value)}" for key, value in config.items())
 
 
 def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], Study]:

@@ -17,7 +17,13 @@ def main() -> None:
     from bnorder.publishing import published, publish
     from bnorder import records
     from bnorder.errors import UserError
-    from bnorder.workflow import as_config, configured_study, published_source, setting
+    from bnorder.workflow import (
+        as_config,
+        as_make_words,
+        configured_study,
+        published_source,
+        setting,
+    )
 
     pairs = as_config(arguments.config)
     study, source = configured_study(pairs)[2], published_source(pairs)
@@ -29,7 +35,7 @@ def main() -> None:
     )
     found = [record for part in study.parts() for record in read(part, folder)]
     if not found:
-        raise UserError(f"{results}: no records; train first: make report STUDY={study.name}")
+        raise UserError(f"{results}: no records; train first: make report {as_make_words(pairs)}")
     costs = publish.measured_costs(study, found, results, arguments.out / study.name)
     missing = bool(setting(pairs, "allow_missing"))
     folder = publish.publish(study, found, costs, arguments.out, allow_missing=missing)

@@ -34,7 +34,7 @@ def main() -> None:
     from bnorder.devices import require_cuda, take_gpu
     from bnorder.locks import hold_study
     from bnorder.study import parse_override
-    from bnorder.workflow import configured_study
+    from bnorder.workflow import as_config, as_make_words, configured_study
 
     overrides = dict(map(parse_override, arguments.overrides))
     _, _, study = configured_study({"study": arguments.study} | overrides)
@@ -52,7 +52,8 @@ def main() -> None:
     lock.close()
     where = f"GPU {lease.device}, leased" if lease else "the visible device"
     print(f"{study.name}: {done} runs trained in {time.monotonic() - start:.1f} s on {where}")
-    print(f"next: make report STUDY={arguments.study}", flush=True)
+    words = as_make_words({"study": arguments.study} | as_config(arguments.overrides))
+    print(f"next: make report {words}", flush=True)
 
 
 class Log:

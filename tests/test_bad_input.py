@@ -749,6 +749,10 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "no runs": (["confirm.py", "--runs", "0"], ["--runs is 0", "at least 1"]),
     "no workers": (["confirm.py", "--workers", "0"], ["--workers is 0", "at least 1"]),
     "publish": (["publish.py", "article"], ["'article'", "expected KEY=VALUE"]),
+    "nothing to publish": (
+        ["publish.py", f"study={REPOSITORY}/studies/quick.yaml", "depths=2", "title=a b"],
+        ["no records", f"make report STUDY={REPOSITORY}/studies/quick.yaml DEPTHS=2 TITLE='a b'"],
+    ),
     "restore": (["restore.py", "article"], ["'article'", "expected KEY=VALUE"]),
 }
 

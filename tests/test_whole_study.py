@@ -153,7 +153,9 @@ def test_seconds_are_those_of_the_study_and_of_its_selection(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # nothing is leased
     monkeypatch.setattr(whole_study, "train_study", slow)
     command = ["train_study.py", "--study", "controls_digits", "--results", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "argv", [*command, "--set=epochs=1"])
     script("train_study").main()
-    said = re.search(r"runs trained in ([0-9.]+) s", capsys.readouterr().out)
+    text = capsys.readouterr().out
+    said = re.search(r"runs trained in ([0-9.]+) s", text)
     assert said and float(said[1]) >= 0.6
+    assert "next: make report STUDY=controls_digits EPOCHS=1\n" in text
