@@ -17,6 +17,8 @@ STORAGE = {
 }
 # How torch words it, on a GPU and on a CPU; its errors have no type of their own on the latter.
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+# The way out of a damaged file that the workflow made: it makes again what is not there.
+DELETE = "delete it, and the same command makes it again"
 LONGEST = 1200  # characters of a line; the file that was read may have more
 LESS_MEMORY = (
     "lower BATCH_SIZE, WIDTH or SEEDS_PER_JOB (seeds that train together on a GPU), or CORES (jobs "

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from bnorder.errors import UserError
+from bnorder.errors import DELETE, UserError
 from bnorder.ordering import Activation, Ordering
 from bnorder.schema import check_against_schema, parse_yaml, read_yaml
 
@@ -231,12 +231,20 @@ def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     """
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a mapping of keys to values; see studies/quick.yaml")
+        raise UserError(f"{path}: expected a mapping of keys to values, as in studies/quick.yaml")
     if overrides:
         raw = override(raw, overrides)
     schema = study_schema()
     check_against_schema(raw, schema, path)
     return _build(fill_defaults(raw, schema), path)
+
+
+def load_effective(path: Path) -> Study:
+    """Read the study that the workflow wrote; raises UserError that says what to do about it."""
+    try:
+        return load_study(path)
+    except UserError as error:
+        raise UserError(f"{error}; this file was made: {DELETE}") from None
 
 
 def study_schema() -> dict[str, Any]:

@@ -3,23 +3,36 @@
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
+
+from bnorder.errors import DELETE, UserError
 
 WIDTH = 100
 
 
 def summary(results: Path) -> str:
-    """What stands in results/<study>/, as lines; empty where the study has no report yet."""
+    """What stands in results/<study>/, as lines; empty where the study has no report yet.
+
+    Raises UserError for damaged verdicts.
+    """
     reports = [path for path in sorted((results / "report").glob("report.*")) if path.is_file()]
     verdicts = results / "analysis" / "verdicts.json"
     if not reports or not verdicts.is_file():
         return ""
-    found = json.loads(verdicts.read_text(encoding="utf-8"))
-    lines = [line for claim in found["verdicts"] for line in _verdict(claim)]
-    answer = _wrapped(found["answer"][0])
+    try:
+        found = json.loads(verdicts.read_text(encoding="utf-8"))
+        return "\n".join([*_findings(found), "", "The report:", *map(_indent, reports)])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{verdicts}: damaged ({error!r:.160}); {DELETE}") from None
+
+
+def _findings(found: dict[str, Any]) -> list[str]:
+    """The answer and the verdicts of verdicts.json."""
     runs = found["runs"]
     head = f"Study {found['study']}: {runs['present']} of {runs['expected']} runs"
     head += f", {runs['diverged']} diverged." if runs["diverged"] else "."
-    return "\n".join(["", head, *answer, "", *lines, "", "The report:", *map(_indent, reports)])
+    lines = [line for claim in found["verdicts"] for line in _verdict(claim)]
+    return ["", head, *_wrapped(found["answer"][0]), "", *lines]
 
 
 def _verdict(claim: dict[str, str]) -> list[str]:

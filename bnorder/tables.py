@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bnorder.claims import ACCURACY, AXES, Claims
-from bnorder.errors import UserError
+from bnorder.errors import DELETE, UserError
 from bnorder.schema import HIDDEN
 from bnorder.statistics.contrasts import describe
 from bnorder.study import Study
@@ -85,7 +85,8 @@ def _read(path: str | Path) -> pd.DataFrame:
     except Exception as error:  # parsers raise many kinds for a file that is no table
         line = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         name = str(path)[:200]
-        raise UserError(f"{name}: cannot be read as {path.suffix[1:]} ({line})") from None
+        hint = f"; if make report made it, {DELETE}" if path.suffix == ".parquet" else ""
+        raise UserError(f"{name}: cannot be read as {path.suffix[1:]} ({line}){hint}") from None
     raise UserError(f"{path}: expected a .csv or a .parquet table of runs")
 
 

@@ -22,9 +22,9 @@ def main() -> None:
 
     from bnorder import checkpoints, records
     from bnorder.publishing import published
-    from bnorder.study import load_study
+    from bnorder.study import load_effective
 
-    study = load_study(arguments.study)
+    study = load_effective(arguments.study)
     parts = study.parts()
     is_published = (arguments.records / published.RECORDS).exists()
     read = published.published_records if is_published else records.collect

@@ -29,7 +29,9 @@ from bnorder.claims import load_claims
 from bnorder.errors import LONGEST, UserError, exit_cleanly
 from bnorder.statistics.analysis import load_inputs
 from bnorder.study import REPOSITORY as LIBRARY
-from bnorder.study import load_study, parse_override, study_schema
+from bnorder.study import load_effective, load_study, parse_override, study_schema
+from bnorder.summary import summary
+from bnorder.tables import read_curves, read_runs
 
 Check = Callable[[Callable[[], object], list[str]], str]
 
@@ -506,6 +508,33 @@ def test_bad_record(case: str, refused: Check) -> None:
     path = Path(f"{job.name}.jsonl")
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     refused(lambda: records.collect(study, Path()), [path.name, "delete", *words])
+
+
+# What the workflow made, and a disk or a hand spoilt
+
+WAY_OUT = "delete it, and the same command makes it again"
+MADE: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "emptied study": ("study.yaml", load_effective),
+    "half a study": ("study.yaml", load_effective),
+    "half a table": ("tables/runs.parquet", read_runs),
+    "half a table of curves": ("tables/curves.parquet", read_curves),
+    "half the verdicts": ("analysis/verdicts.json", lambda path: summary(path.parents[1])),
+    "emptied verdicts": ("analysis/verdicts.json", lambda path: summary(path.parents[1])),
+    "another JSON": ("analysis/verdicts.json", lambda path: summary(path.parents[1])),
+}
+
+
+@pytest.mark.parametrize("case", MADE)
+def test_damaged_file_that_was_made_says_the_way_out(case: str, refused: Check) -> None:
+    name, read = MADE[case]
+    path = Path("results/quick", name)
+    for file in (path, path.parents[len(Path(name).parts) - 1] / "report/report.html"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    whole = {".yaml": STUDY, ".json": '{"study": "quick", "runs": {}}'}.get(path.suffix, "PAR1")
+    half = "" if "emptied" in case else whole[: None if "another" in case else len(whole) // 2]
+    path.write_text(half, encoding="utf-8")
+    refused(lambda: read(path), [str(path), WAY_OUT])
 
 
 # Command lines: what stands behind `--config`, and behind `make report KEY=value`

@@ -130,7 +130,8 @@ or_exit(lambda: check_folders(datasets_to_train()))
 
 def closing_words():
     """The verdicts and where the reports are; `make report` says so itself, done or not."""
-    return "" if os.getenv("BNORDER_SUMMARY") == "later" else summary(Path(RESULTS))
+    later = os.getenv("BNORDER_SUMMARY") == "later"
+    return "" if later else or_exit(lambda: summary(Path(RESULTS)))
 
 
 def failure_words():
