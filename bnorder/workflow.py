@@ -50,8 +50,18 @@ def as_config(words: Iterable[str], keys: Sequence[str] | None = None) -> dict[s
         if not equals or (keys is not None and key not in keys):
             expected = " or ".join(f"{name}=VALUE" for name in keys or ("KEY",))
             raise UserError(f"{word[:60]!r} is not understood; expected {expected}")
-        config[key] = value
+        config[key] = _as_snakemake_reads(value)
     return config
+
+
+def _as_snakemake_reads(text: str) -> str:
+    """Text without the quotes at its ends and without a comment of YAML; else as it is."""
+    text = text.strip("'\"")
+    try:
+        value = yaml.load(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError):
+        return text
+    return value if isinstance(value, str) and text else text
 
 
 def as_make_words(config: Mapping[str, str]) -> str:
@@ -143,13 +153,20 @@ def study_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     """The study's keys in a Snakemake configuration, as the types that the schema names.
 
     Snakemake leaves `depths=[2,5]` as strings and `depths=2` as a number; both are lists here.
+    Raises UserError for text that its YAML took for something else.
     """
     keys = study_schema()["properties"]
     types = keys["recipe"]["properties"] | keys
+    given = {key: value for key, value in config.items() if key not in SETTINGS}
+    for key, value in given.items():
+        if types.get(key, {}).get("type") == "string" and isinstance(value, (dict, list)):
+            raise UserError(
+                f"{key} is {str(value)[:60]}, as Snakemake reads it; expected text without a colon "
+                f"or brackets: leave them out, or set {key} in a study's file, in quotes"
+            )
     return {
         key: _typed(value, types.get(key, {}))
-        for key, value in sorted(config.items(), key=lambda item: str(item[0]))
-        if key not in SETTINGS
+        for key, value in sorted(given.items(), key=lambda item: str(item[0]))
     }
 
 

@@ -569,6 +569,11 @@ CONFIGS: dict[str, tuple[dict[str, object], list[str]]] = {
     "rate that is none": ({"learning_rate": "nan"}, ["learning_rate is NaN"]),
     "10 MB of title": ({"title": "a" * 10_000_000}, ["title is", "at most 200"]),
     "title of two lines": ({"title": "a\nb"}, ["title is", "text like"]),
+    "title that Snakemake splits": (
+        {"title": {"A": "b"}},
+        ["title is {'A': 'b'}", "in a study's file"],
+    ),
+    "claims that Snakemake splits": ({"claims": ["a"]}, ["claims is ['a']", "in a study's file"]),
     "data set": ({"datasets": "minst"}, ['datasets[0] is "minst"']),
     "orderings": ({"orderings": "bn,conv"}, ["'bn'", "expected conv"]),
     "activation twice": ({"activations": "relu,relu"}, ["twice"]),

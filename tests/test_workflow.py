@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY
+from snakemake.cli import parse_config
 
 from bnorder import workflow
 from bnorder.errors import UserError
@@ -555,6 +556,16 @@ def test_overrides_become_the_types_of_the_schema() -> None:
         "variants": {"base": {}, "wide": {"width": 32}},
         "layers": 9,
     }
+
+
+def test_scripts_read_words_as_snakemake_does() -> None:
+    """Else they would look for another study's results."""
+    values = ["plain", "'quoted'", "it's so", "three #3", "a: b: c", "x, y", "[" * 50_000, "[2,5]"]
+    words = [f"key{i}={value}" for i, value in enumerate(values)]
+    read = workflow.as_config(words)
+    theirs = parse_config(words)
+    assert theirs.pop("key7") == ["2", "5"] and read.pop("key7") == "[2,5]"
+    assert read == theirs
 
 
 def test_options_for_scripts_read_back_as_the_same_values() -> None:
