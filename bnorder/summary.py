@@ -15,7 +15,8 @@ def summary(results: Path) -> str:
 
     Raises UserError for damaged verdicts.
     """
-    reports = [path for path in sorted((results / "report").glob("report.*")) if path.is_file()]
+    files = sorted((results / "report").glob("report*"))
+    reports = [path for path in files if path.is_file() and path.suffix in (".html", ".pdf")]
     verdicts = results / "analysis" / "verdicts.json"
     if not reports or not verdicts.is_file():
         return ""

@@ -21,6 +21,7 @@ from bnorder import workflow
 from bnorder.errors import UserError
 from bnorder.progress import show_time_left
 from bnorder.study import dataset_slug
+from bnorder.summary import summary
 
 TINY = {
     "name": "tiny",
@@ -611,6 +612,19 @@ def test_setting_that_is_no_number_is_refused() -> None:
     assert workflow.setting({}, "gpu", 1) == 1
     with pytest.raises(UserError, match="gpu is 'many'"):
         workflow.setting({"gpu": "many"}, "gpu")
+
+
+def test_last_words_name_every_report(tmp_path: Path) -> None:
+    verdicts = {"study": "tiny", "answer": ["Yes."], "verdicts": []}
+    verdicts |= {"runs": {"present": 1, "expected": 1, "diverged": 0}}
+    names = ["report-archive.pdf", "report-archive.zh.pdf", "report.html", "report.zh.pdf"]
+    for name in [*names, "report.html.12.partial"]:
+        (tmp_path / "report").mkdir(exist_ok=True)
+        (tmp_path / "report" / name).touch()
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis/verdicts.json").write_text(json.dumps(verdicts), encoding="utf-8")
+    shown = summary(tmp_path).partition("The report:\n")[2].splitlines()
+    assert [Path(line).name for line in shown] == names
 
 
 def test_study_has_one_spelling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
