@@ -77,7 +77,20 @@ def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], S
     source = published_source(config)
     path = source / STUDY if source else study_path(str(config.get("study", "quick")))
     overrides = study_overrides(config)
+    _refuse_unknown(overrides)
     return path, overrides, load_study(path, overrides)
+
+
+def _refuse_unknown(overrides: Iterable[object]) -> None:
+    keys = study_schema()["properties"]
+    recipe = keys["recipe"]["properties"]
+    unknown = next((str(key) for key in overrides if key not in (keys | recipe)), None)
+    if unknown is not None:
+        raise UserError(
+            f"unknown key {unknown[:60]!r}; expected a setting ({', '.join(SETTINGS)}), a key of a "
+            f"study ({', '.join(key for key in keys if key != 'name')}) or of its recipe "
+            f"({', '.join(recipe)})"
+        )
 
 
 def published_source(config: Mapping[str, Any]) -> Path | None:

@@ -548,7 +548,7 @@ CONFIGS: dict[str, tuple[dict[str, object], list[str]]] = {
     "long study": ({"study": "a" * 100_000}, ["aaa"]),
     "study as folder": ({"study": "./"}, ["cannot be read"]),
     "name": ({"name": "x"}, ["name", "cannot be overridden"]),
-    "unknown key": ({"layers": 3}, ["unknown key 'layers'"]),
+    "unknown key": ({"layers": 3}, ["unknown key 'layers'", " kernel,", " seeds,", " lang)"]),
     "command as key": ({"$(touch x)": 3}, ["unknown key '$(touch x)'"]),
     "long key": ({"k" * 5000: 3}, ["unknown key 'kkk"]),
     "number as key": ({3: 4}, ["3"]),
