@@ -189,7 +189,8 @@ def test_every_figure_has_number_caption_alternative_text_data_and_maker(full: P
         ).groups()
         beside = full / "report" / "figures" / f"{name}.csv"
         assert unquote(unescape(data)) == beside.read_text(encoding="utf-8")
-        script = re.search(r"drawn by <code>(bnorder/[a-z/]+[.]py)</code>", figure)
+        # One element, since the line is a flex box, with a gap about each of its own.
+        script = re.search(r"<span>drawn by <code>(bnorder/[a-z/]+[.]py)</code>", figure)
         assert (REPOSITORY / script[1]).is_file()
         assert "rule <code>report</code>" in figure
 
