@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bnorder import dictionary
-from bnorder.errors import UserError
+from bnorder.errors import DELETE, UserError
 from bnorder.language import Language, language
 from bnorder.language.printing import Num
 from bnorder.schema import read_yaml
@@ -155,7 +155,7 @@ def _json(path: Path, *, required: bool = True) -> Any:
             return {}
         raise UserError(f"{path}: no such file; run the analysis first (make report)") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); run its step again") from None
+        raise UserError(f"{path}: cannot be read as JSON ({error}); {DELETE}") from None
 
 
 def _parquet(path: Path, name: str, only: Sequence[str] | None = None) -> Table:
@@ -175,7 +175,7 @@ def read_columns(path: Path, only: Sequence[str] | None = None) -> dict[str, lis
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; collect the records first (make report)") from None
     except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: no valid Parquet ({error}); run its step again") from None
+        raise UserError(f"{path}: no valid Parquet ({error}); {DELETE}") from None
     return {
         column: table.column(column).to_pylist()
         for column in table.column_names
