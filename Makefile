@@ -39,8 +39,10 @@ CONFIG = $(call quote,study=$(STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(cal
 # PROFILE=slurm is workflow/profiles/slurm; with a slash it is a folder, such as your copy of it.
 # On a cluster CORES counts those of this machine, which only data sets use.
 folder = $(if $(findstring /,$(PROFILE)),$(PROFILE),workflow/profiles/$(PROFILE))
-ifeq ($(wildcard $(folder)/config*.yaml),)
+ifneq ($(call given,PROFILE),)
+ifeq ($(shell ls $(call quote,$(folder))/config*.yaml 2>/dev/null),)
 $(error PROFILE=$(PROFILE): no config.yaml in $(folder); expected a folder that has one, or one of $(notdir $(patsubst %/,%,$(dir $(wildcard workflow/profiles/*/config*.yaml)))))
+endif
 endif
 WHERE = $(if $(filter default,$(PROFILE)),--cores $(CORES),--workflow-profile $(call quote,$(folder)) $(if $(call given,CORES),--local-cores $(CORES)))
 

@@ -235,6 +235,22 @@ def test_make_alone_lists_every_target(checkout: Path) -> None:
     assert "article" in done.stdout
 
 
+@pytest.mark.parametrize("words", [["report", "PROFILE=nope"], ["clean", "RESULTS=yes"]])
+def test_make_refuses_a_value_that_would_be_passed_over(words: list[str]) -> None:
+    done = subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert words[1] in done.stderr and "expected" in done.stderr
+
+
+def test_a_profile_may_be_a_folder_with_a_space(tmp_path: Path) -> None:
+    own = tmp_path / "my own"
+    own.mkdir()
+    (own / "config.yaml").touch()
+    make = ["make", "--dry-run", "report", f"PROFILE={own}"]
+    done = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert f"--workflow-profile '{own}'" in done.stdout
+
+
 def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
     for name in ("results/quick", ".ruff_cache", "scripts/__pycache__"):
         (checkout / name).mkdir(parents=True, exist_ok=True)
