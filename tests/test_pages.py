@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import jsonschema
@@ -75,6 +76,20 @@ def test_the_claims_of_all_studies_stand_side_by_side() -> None:
             tested = claim["verdict"] != "not tested"
             assert cell == (claim["verdict"] + "*" * claim["too_small"] if tested else "–")
             assert effect == (claim["short"] if tested and claim["id"] == "T5" else "")
+
+
+def test_what_readme_says_of_the_learning_rate_stands_in_the_published_report() -> None:
+    said = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert "goes with the rate, and is negligible where each order has the rate that suits" in said
+    page = (REPOSITORY / published.PUBLISHED / "controls_rate/report.html").read_text("utf-8")
+    page = re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
+    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    differ = re.search(r"After Holm these differ from the study's own recipe: ([^.]*)", text)
+    assert differ and "BN first − activation first under “Learning rate" in differ[1]
+    changes = re.search(
+        r" T5 , \S+ contradicted on the study's own recipe: ([^.]*\d[^.]*\.)+", text
+    )
+    assert changes and "negligible under chosen for each order" in text[changes.start() :][:300]
 
 
 def test_the_caveats_of_the_answer_stand_below_its_verdicts() -> None:
