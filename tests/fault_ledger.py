@@ -29,8 +29,8 @@ HOOKS = {
         records = list(records)
         _journal(self, "epoch", [r.run.id for r in records], records[0].steps)
 """,
-    "        write_records(self.records_file, self.finished.values())\n": """\
-        _journal(self, "kept", self.finished)
+    "            self._unsaved = False\n": """\
+            _journal(self, "kept", self.finished)
 """,
     "    write_records(_paths(folder, name)[0], records)\n": """\
     class files: pass
