@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fault_ledger import keep_journal
 
 from bnorder import checkpoints, data, jobs, training
 from bnorder.records import Record, code_hash
@@ -187,3 +188,12 @@ def test_a_full_disk_does_not_end_the_training(
     assert "finished.jsonl is not written ([Errno 28] No space left" in capsys.readouterr().out
     with pytest.raises(OSError, match="No space left"):  # the end does not pass it over
         checkpoints.finish(tmp_path, small.jobs()[0].name, tmp_path / "records.jsonl", again)
+
+
+def test_the_journal_of_the_fault_tests_fits_the_source(tmp_path: Path) -> None:
+    """They stand outside `make test`, and would be found broken only when they are needed."""
+    (tmp_path / "bnorder").mkdir()
+    copy = tmp_path / "bnorder/checkpoints.py"
+    copy.write_text(Path(checkpoints.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    keep_journal(tmp_path)
+    compile(copy.read_text(encoding="utf-8"), copy.name, "exec")
