@@ -36,9 +36,8 @@ def main() -> None:
     folder = published_results(pairs)
     study = published.published_study(folder)
     records = published.published_records(study, folder)
-    lock = hold_study(
-        Path("results", "confirmation", study.name)
-    )  # two would lose each other's rows
+    # Two at once would lose each other's rows.
+    lock = hold_study(Path("results", "confirmation", study.name))
     path = arguments.out / f"{study.name}.csv"
     standing = confirmation.standing(path, records)
     drawn = confirmation.draw(records, arguments.runs)

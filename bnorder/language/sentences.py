@@ -35,11 +35,15 @@ class Writer:
 
     def amount(self, value: float, e: Estimate, *, sign: bool = False, short: bool = False) -> str:
         """A value of this part's measure with its unit."""
-        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
-        text = self._localise(number(value, points))
+        text = self._localise(number(value, _limits(e)))
         plus = "+" if sign and value > 0 else ""
         unit = self.say(f"short_unit.{e.unit}") if short else self.language.units[e.unit]
         return f"{plus}{text}{unit}"
+
+    def _ends(self, low: float, high: float, e: Estimate) -> dict[str, str]:
+        """The ends of an interval in this part's unit."""
+        ends = (self._localise(number(end, _limits(e))) for end in (low, high))
+        return dict(zip(("low", "high"), ends, strict=True))
 
     def _localise(self, text: str) -> str:
         return text.replace(".", self.language.decimal)
@@ -68,18 +72,10 @@ class Writer:
 
     def numbers(self, claim: Claim, e: Estimate, v: Verdict | None = None) -> str:
         """Interval, test and seeds; with `v` also the p-value after Holm."""
-        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
-        items = [
-            self.say(
-                "numbers",
-                low=self._localise(number(e.ci_low, points)),
-                high=self._localise(number(e.ci_high, points)),
-            ),
-            *self.tests(claim, e),
-        ]
-        if v is not None:  # beside the test that it adjusts
-            items.insert(2, self.say("holm", p=p_value(v.p_adjusted)))
-        items.append(self.say("seeds", n=e.n))
+        interval = self.say("numbers", **self._ends(e.ci_low, e.ci_high, e))
+        first, *others = self.tests(claim, e)
+        holm = [] if v is None else [self.say("holm", p=p_value(v.p_adjusted))]  # adjusts the first
+        items = [interval, first, *holm, *others, self.say("seeds", n=e.n)]
         return self.language.templates["semicolon"].join(items)
 
     def tests(self, claim: Claim, e: Estimate) -> list[str]:
@@ -97,13 +93,8 @@ class Writer:
         """The test of equivalence, with the 90 % interval that lies within the margin with it."""
         if math.isnan(e.tost_low):  # of many contrasts at once
             return self.say("tost", p=p_value(e.tost_p))
-        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
-        return self.say(
-            "tost_interval",
-            p=p_value(e.tost_p),
-            low=self._localise(number(e.tost_low, points)),
-            high=self._localise(number(e.tost_high, points)),
-        )
+        ends = self._ends(e.tost_low, e.tost_high, e)
+        return self.say("tost_interval", p=p_value(e.tost_p), **ends)
 
     def part(self, claim: Claim, e: Estimate) -> str:
         name = self.language.capital(self.own(e.name))
@@ -183,7 +174,6 @@ class Writer:
             key = "short_parts" if v.p_for else "short_parts.against"
             return self.say(key, parts=len(v.estimates), p=p_value(v.p))
         e = v.estimates[0]
-        points = [0.0] + ([e.margin, -e.margin] if e.margin else [])
         by_tost = v.verdict == "negligible" or (
             v.claim.type == "equivalence" and v.verdict != "contradicted"
         )
@@ -191,8 +181,7 @@ class Writer:
         return self.say(
             "short",
             mean=self.amount(e.mean, e, sign=True, short=True),
-            low=self._localise(number(e.ci_low, points)),
-            high=self._localise(number(e.ci_high, points)),
+            **self._ends(e.ci_low, e.ci_high, e),
             test=tost if by_tost else self.tests(v.claim, e)[0],
         )
 
@@ -324,3 +313,8 @@ class Writer:
             if m * least >= LEVEL:
                 found.append(self.say("caveat_family", family=self.own(family), m=m, n=n_seeds))
         return found
+
+
+def _limits(e: Estimate) -> list[float]:
+    """Values that no rounding may hide the side of: zero and the margin's ends."""
+    return [0.0] + ([e.margin, -e.margin] if e.margin else [])
