@@ -1,6 +1,7 @@
 """Where a study's time goes: training steps, evaluation, probes, and everything else.
 
     python benchmarks/study.py --run quick          run it from nothing in a copy, then measure
+    python benchmarks/study.py --run article --keep DIR     the copy stays in DIR, an empty folder
     python benchmarks/study.py results/article      measure a study that has been run
 
 Seconds are wall seconds of each process, summed over processes: training, evaluation and probing
@@ -31,6 +32,9 @@ def main() -> None:
     )
     parser.add_argument("results", nargs="*", type=Path, help="folders of studies that were run")
     parser.add_argument("--run", nargs="*", default=[], metavar="STUDY", help="studies to run")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="make the copies here, and leave them"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/study.csv"))
     arguments = parser.parse_args()
 
@@ -38,8 +42,11 @@ def main() -> None:
 
     tables = [pd.DataFrame(rows_of(folder)) for folder in arguments.results]
     for study in arguments.run:
-        with tempfile.TemporaryDirectory(prefix="bnorder-study-") as folder:
-            tables.append(pd.DataFrame(run(study, Path(folder))))
+        with tempfile.TemporaryDirectory(prefix="bnorder-study-") as scratch:
+            folder = arguments.keep / study if arguments.keep else Path(scratch)
+            if folder.exists() and any(folder.iterdir()):
+                parser.error(f"{folder} is not empty; expected a folder to make the copy in")
+            tables.append(pd.DataFrame(run(study, folder)))
     if not tables:
         parser.error("name a results folder, or a study to --run")
     if arguments.out.exists():

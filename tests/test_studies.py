@@ -28,7 +28,7 @@ def head(name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS])
+@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS, "replication"])
 def test_a_study_says_its_cost_and_how_to_run_it_small(name: str) -> None:
     said = re.search(
         r"Cost: ([\d,]+) runs\b.*?, ([\d.]+) core-hours \(python (\S+) (\S+?)\b", head(name)
@@ -49,6 +49,17 @@ def test_the_runs_of_a_part_are_runs_of_the_whole(part: str, whole: str) -> None
     known = {run.id: all_.config_hash(run.arm) for p in all_.parts() for run in p.runs()}
     own = {run.id: few.config_hash(run.arm) for p in few.parts() for run in p.runs()}
     assert own.items() < known.items()
+
+
+def test_the_replication_is_the_article_with_other_seeds() -> None:
+    first, again = (
+        load_study(REPOSITORY / f"studies/{n}.yaml") for n in ("article", "replication")
+    )
+    assert [arm.id for arm in again.arms()] == [arm.id for arm in first.arms()]
+    assert [*map(again.config_hash, again.arms())] == [*map(first.config_hash, first.arms())]
+    assert again.seeds == tuple(range(10, 20))
+    assert set(again.seeds).isdisjoint(first.seeds)
+    assert again.thresholds == first.thresholds
 
 
 def small_version(name: str) -> list[str]:

@@ -695,6 +695,7 @@ KNOWN = {
     "order by data set": "顺序随数据集",
     "order by depth": "顺序随深度",
     "Batch normalisation before or after the activation, on MNIST": "批归一化放在激活函数之前还是之后：MNIST 上的检验",
+    "The article's experiment again, with ten new seeds, on MNIST": "用十个新种子重做文章的实验：MNIST",
     "Does the answer depend on the recipe? One change at a time, on MNIST": "答案是否取决于配方？MNIST 上逐项改动",
     "The article's experiment on MNIST, Fashion-MNIST and KMNIST": "文章的实验：MNIST、Fashion-MNIST 与 KMNIST",
     "What the order of batch norm and activation does inside the network, on MNIST": "批归一化与激活函数的顺序在网络"
