@@ -113,7 +113,9 @@ def test_a_sentence_is_linked_number_by_number() -> None:
 def test_a_mark_survives_neither_plain_text_nor_paper() -> None:
     marked = mark(Num(3, "a#b"), "3")
     assert plain(marked) == "3"
-    assert as_markup(marked, traced=False) == '<span class="n">3</span>'
+    assert as_markup(marked, traced=False) == "3"
+    small = mark(Num(2e-6, "v#/p"), "< .0001")
+    assert as_markup(small, traced=False) == '<span class="n">< .0001</span>'  # kept in one line
     assert mark(3.0, "3") == "3"
 
 
