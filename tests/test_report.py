@@ -345,6 +345,15 @@ def test_a_claim_of_parts_becomes_a_list_without_losing_a_word() -> None:
     assert whole == {"head": "Something else.", "parts": [], "tail": ""}
 
 
+def test_a_warning_of_the_mixed_model_ends_in_one_full_stop(full: Path) -> None:
+    study = load_study(full / "study.yaml")
+    results = load_results(study, full / "study.yaml", full / "tables", full / "analysis")
+    warned = replace(results, mixed_model=dict(results.mixed_model) | {"warnings": ["Odd: space."]})
+    shown = view.model(warned)
+    assert shown
+    assert shown["warnings"] == ["Odd: space"]  # the sentence around it has the stop
+
+
 def test_contents_nest_and_drop_markup() -> None:
     body = '<h2 id="h-a">A <b>x</b></h2><h3 id="b">B &amp; C</h3><h2 id="d">D</h2>'
     assert contents(body) == [

@@ -390,7 +390,7 @@ def model(results: Results) -> dict[str, Any] | None:
     return {
         "formula": found["formula"],
         "words": words.say("model.used", n=whole(found["n_runs"]), seeds=whole(found["n_seeds"])),
-        "warnings": list(found.get("warnings", [])),
+        "warnings": [str(warning).rstrip(".") for warning in found.get("warnings", [])],
     }
 
 
