@@ -17,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import tables
 from training import BATCH, JOB_ENVIRONMENT, STEPS, turn
 
 from bnorder.errors import exit_cleanly
@@ -42,22 +43,15 @@ def main() -> None:
 
 
 def measure_all(out: Path, data: Path, rounds: int) -> None:
-    import pandas as pd
-    import torch
-
-    from bnorder.jobs import provenance
-
-    rows = []
-    machine = vars(provenance(torch.device("cpu"))) | {"threads": 1}
-    out.parent.mkdir(parents=True, exist_ok=True)
+    rows, machine = [], tables.this_machine()
     for name in CANDIDATES:
         for number, (ordering, depth) in enumerate(ARMS):
             if name == "used":
                 continue
             row = {"candidate": name, "ordering": ordering, "depth": depth}
-            rows.append(row | measure(name, number, data, rounds) | machine)
-            pd.DataFrame(rows).to_csv(out, index=False)
-            print({k: v for k, v in rows[-1].items() if k not in machine}, flush=True)
+            rows.append(row | measure(name, number, data, rounds))
+            tables.write(out, rows, machine)
+            print(rows[-1], flush=True)
 
 
 def measure(name: str, number: int, data: Path, rounds: int) -> dict[str, object]:
@@ -94,6 +88,8 @@ def start(name: str, number: int, data: Path) -> "subprocess.Popen[str]":
     environment["OMP_NUM_THREADS"] = "1"
     if name != "the allocator as it comes":
         environment |= JOB_ENVIRONMENT
+    if name == "huge pages":
+        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     pipe = subprocess.PIPE
     stderr = None if name == "used" else pipe
     return subprocess.Popen(
@@ -209,6 +205,13 @@ def compiled(arm: Any, recipe: Any, dataset: Any) -> Step:
     return used(arm, recipe, dataset, change)
 
 
+def in_bf16(arm: Any, recipe: Any, dataset: Any) -> Step:
+    """bfloat16 where autocast takes it; other numbers, which a recipe has to ask for."""
+    from dataclasses import replace
+
+    return used(arm, replace(recipe, precision="bf16"), dataset)
+
+
 def two_threads(arm: Any, recipe: Any, dataset: Any) -> Step:
     """Two threads in one process: above 2 it would beat two processes."""
     import torch
@@ -237,6 +240,8 @@ CANDIDATES: dict[str, Callable[[Any, Any, Any], Step]] = {
     "pooling behind the activation": pooling_last,
     "pooling by slices": pooling_by_slices,
     "torch.compile": compiled,
+    "bf16": in_bf16,
+    "huge pages": used,
     "two threads in one process": two_threads,
     "2 seeds together": lambda *a: packed(*a, seeds=2),
     "5 seeds together": lambda *a: packed(*a, seeds=5),

@@ -17,6 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import tables
+
 from bnorder.errors import exit_cleanly
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,15 +36,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[300, 10_000, 100_000])
     arguments = parser.parse_args()
 
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
+    machine = tables.this_machine()
     for runs in arguments.runs:
         with tempfile.TemporaryDirectory(prefix="bnorder-scale-") as folder:
             rows += measure(-(-runs // ARMS), Path(folder))
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(arguments.out, index=False)
-    print(pd.DataFrame(rows).to_string(index=False))
+        tables.write(arguments.out, rows, machine)
 
 
 def measure(seeds: int, folder: Path) -> list[dict[str, Any]]:
@@ -68,7 +67,7 @@ def measure(seeds: int, folder: Path) -> list[dict[str, Any]]:
 
 def commands(study: Any, folder: Path) -> dict[str, list[str]]:
     python, scripts = sys.executable, ROOT / "scripts"
-    yaml, tables, analysis = folder / "study.yaml", folder / "tables", folder / "analysis"
+    yaml, read, analysis = folder / "study.yaml", folder / "tables", folder / "analysis"
     workdir = folder / "workflow"
     for name in ("bnorder", "claims", "report", "scripts", "studies", "workflow"):
         shutil.copytree(ROOT / name, workdir / name)
@@ -80,12 +79,12 @@ def commands(study: Any, folder: Path) -> dict[str, list[str]]:
     dry += ["--config", "study=article", *override]
     collect = [python, scripts / "collect.py", "--study", yaml, "--records", folder / "records"]
     analyse = [python, scripts / "analyse.py", "--study", yaml, "--claims", ROOT / study.claims]
-    analyse += ["--runs", tables / "runs.parquet", "--curves", tables / "curves.parquet"]
-    render = [python, scripts / "render.py", "--study", yaml, "--tables", tables]
+    analyse += ["--runs", read / "runs.parquet", "--curves", read / "curves.parquet"]
+    render = [python, scripts / "render.py", "--study", yaml, "--tables", read]
     render += ["--analysis", analysis, "--out", folder / "report"]
     all_commands = {
         "dry run": dry,
-        "collect": [*collect, "--out", tables],
+        "collect": [*collect, "--out", read],
         "analyse": [*analyse, "--out", analysis],
         "render": render,
     }

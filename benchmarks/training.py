@@ -27,6 +27,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import tables
+
 from bnorder.errors import exit_cleanly
 
 BATCH = 128
@@ -69,26 +71,18 @@ def replicas(name: str) -> int:
 
 
 def measure_all(out: Path, data: Path, rounds: int) -> None:
-    import pandas as pd
-    import torch
-
-    from bnorder.jobs import provenance
-
-    torch.set_num_threads(1)
-    start, rows = time.monotonic(), []
-    machine = vars(provenance(torch.device("cpu")))
-    out.parent.mkdir(parents=True, exist_ok=True)
+    start, rows, machine = time.monotonic(), [], tables.this_machine()
     for number, arm in enumerate(arms()):
         row = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
-        rows.append(row | measure(number, data, rounds) | machine)
-        pd.DataFrame(rows).to_csv(out, index=False)
+        rows.append(row | measure(number, data, rounds))
+        tables.write(out, rows, machine)
         left = (time.monotonic() - start) / len(rows) * (len(arms()) - len(rows))
-        short = {k: v for k, v in rows[-1].items() if k not in machine and "_q" not in k}
+        short = {k: v for k, v in rows[-1].items() if "_q" not in k}
         print(f"{short}, {left // 60:.0f}:{left % 60:02.0f} left", flush=True)
-    table = pd.DataFrame(rows)
     for other in CONTESTANTS[1:]:
-        ratio = table[f"ours_per_{other}"]
-        print(f"ours per {other}: {ratio.min():.2f} to {ratio.max():.2f}, {ratio.median():.2f}")
+        ratios = [row[f"ours_per_{other}"] for row in rows]
+        middle = statistics.median(ratios)
+        print(f"ours per {other}: {min(ratios):.2f} to {max(ratios):.2f}, {middle:.2f}")
 
 
 def measure(number: int, data: Path, rounds: int) -> dict[str, float]:

@@ -76,6 +76,17 @@ def test_ceilings_are_those_of_the_very_card(gpu: Any, card: str, known: bool) -
     assert ("share_of_bandwidth" in gpu.achieved(bench, bench.arms()[0], 1e6)) == known
 
 
+def test_a_table_keeps_what_other_machines_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend("benchmarks")
+    tables = importlib.import_module("tables")
+    for device, value in (("One CPU", 1), ("Another", 2), ("One CPU", 3)):
+        tables.write(tmp_path / "results" / "t.csv", [{"value": value}], {"device": device})
+    rows = list(csv.DictReader((tmp_path / "results" / "t.csv").open()))
+    assert [(row["device"], row["value"]) for row in rows] == [("Another", "2"), ("One CPU", "3")]
+
+
 MACHINE = {"device": "A CPU", "torch": "2.0", "python": "3", "system": "Linux", "threads": "1"}
 
 
@@ -96,7 +107,8 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
     folder = tmp_path / "benchmarks" / "results"
     ratios = {f"ours_per_{o}{q}": 2.5 for o in OTHERS for q in ("", "_q1", "_q3")}
     arm = {"ordering": "conv-bn-act", "activation": "relu", "depth": 2}
-    write(folder / "training.csv", arm | {"ours": 6400.0} | ratios | MACHINE)
+    old = {"ours": 3200.0} | ratios | MACHINE | {"device": "An old CPU"}
+    write(folder / "training.csv", arm | {"ours": 6400.0} | ratios | MACHINE, arm | old)
     failed = {"candidate": "torch.compile", "ratio": "", "ratio_q1": "", "ratio_q3": ""}
     write(folder / "candidates.csv", failed | arm | MACHINE)
     pairs = [{"arm": "an-arm", "seconds": 60, "ratio": ratio} for ratio in (1.01, 1.07, 1.2)]
@@ -105,16 +117,19 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
     write(folder / "study.csv", part | {"seconds": 3.14, "share": 0.25} | MACHINE)
     sizes = {"html_bytes": 700_000, "pdf_bytes": 300_000}
     scale = [{"runs": n, "stage": "collect", "seconds": n / 10, "peak_mb": 99} for n in (300, 9000)]
-    write(folder / "scale.csv", *(row | sizes for row in scale))
+    write(folder / "scale.csv", *(row | sizes | MACHINE for row in scale))
     write(folder / "gpu" / "article.csv", {"runs": 300, "wall_seconds": 58} | MACHINE)
     page = speed_page(tmp_path)
     assert "Not measured" not in page and "has not been run" not in page
     for line in (
         "| conv-bn-act | relu | 2 | 6,400 |" + 4 * " 2.50 (2.50–2.50) |",
-        "2.50 times the floor (2.50 to 2.50)",
+        "A CPU, torch 2.0. Over all arms: 2.50 times the floor (2.50 to 2.50)",
+        "An old CPU, torch 2.0. Over all arms: 2.50 times the floor",
+        "| conv-bn-act | relu | 2 | 3,200 |",
         "The aim of 4 times the tutorial is not met: it would take 400 % of the ceiling",
         "| torch.compile | did not run |",
         "**quick**: 200 runs in 2 jobs; 71 s from `make report` to the end; A CPU, torch 2.0.",
+        "Outside training, evaluation and probes: 0.0 %.",
         "| an-arm | 3 | 60 s | 1.070 (1.010–1.200) |",
         "| evaluation | 3.1 | 25.0 % |",
         "| collect | 30.0 s, 99 MB | 900.0 s, 99 MB |",

@@ -2,7 +2,8 @@
 
 import csv
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 RESULTS = Path("benchmarks", "results")
@@ -70,11 +71,11 @@ def speed_page(root: Path) -> str:
     tables = {path.stem: _rows(path) for path in sorted((root / RESULTS).glob("*.csv"))}
     parts = [HEAD, ""]
     for name, words, table in (
-        ("training", TRAINING, _training),
-        ("candidates", CANDIDATES, _candidates),
+        ("training", TRAINING, partial(_by_machine, _training)),
+        ("candidates", CANDIDATES, partial(_by_machine, _candidates)),
         ("probing", PROBING, _probing),
         ("study", STUDY, _study),
-        ("scale", SCALE, _scale),
+        ("scale", SCALE, partial(_by_machine, _scale)),
     ):
         rows = tables.get(name, [])
         parts += [words, *(table(rows) if rows else ["", "*Not measured.*", ""])]
@@ -91,6 +92,12 @@ def _rows(path: Path) -> list[Row]:
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [" | ".join(heads), " | ".join("---" for _ in heads), *map(" | ".join, rows)]
     return ["", *(f"| {line} |" for line in lines), ""]
+
+
+def _by_machine(lines: Callable[[Sequence[Row]], list[str]], rows: Sequence[Row]) -> list[str]:
+    """One table for each machine that measured."""
+    devices = dict.fromkeys(row["device"] for row in rows)
+    return [line for d in devices for line in lines([row for row in rows if row["device"] == d])]
 
 
 def _machine(row: Row) -> str:
@@ -164,15 +171,22 @@ def _study(rows: Sequence[Row]) -> list[str]:
     for name in dict.fromkeys(r["study"] for r in rows):
         parts = [r for r in rows if r["study"] == name]
         first = parts[0]
-        wall = f"{float(first['wall_seconds']):.0f} s from `make report` to the end; "
+        wall = f"{_clock(float(first['wall_seconds'] or 0))} from `make report` to the end; "
         said = f"**{name}**: {first['runs']} runs in {first['jobs']} jobs; "
         said += (wall if first["wall_seconds"] else "") + _machine(first)
+        wanted = ("training steps", "evaluation", "probes")
+        rest = sum(float(r["share"]) for r in parts if r["part"] not in wanted)
+        said += f" Outside training, evaluation and probes: {100 * rest:.1f} %."
         body = [
             [r["part"], f"{float(r['seconds']):.1f}", f"{100 * float(r['share']):.1f} %"]
             for r in parts
         ]
         lines += ["", said, *_table(["part", "seconds", "share"], body)]
     return lines
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
 
 
 def _scale(rows: Sequence[Row]) -> list[str]:
@@ -190,7 +204,7 @@ def _scale(rows: Sequence[Row]) -> list[str]:
     for kind in ("html", "pdf"):
         megabytes = [float(by_size[size][f"{kind}_bytes"]) / 1e6 for size in sizes]
         body.append([kind.upper(), *(f"{value:.2f} MB" for value in megabytes)])
-    return _table(["", *(f"{int(size):,} runs" for size in sizes)], body)
+    return ["", _machine(rows[0]), *_table(["", *(f"{int(size):,} runs" for size in sizes)], body)]
 
 
 def _gpu(tables: Mapping[str, Sequence[Row]]) -> list[str]:
