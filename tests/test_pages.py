@@ -19,8 +19,17 @@ from verdict_numbers import assert_same_verdicts
 
 from bnorder import __version__
 from bnorder.claims import load_claims
+from bnorder.language.printing import number as printed
 from bnorder.publishing import confirmation, published
-from bnorder.publishing.pages import answer, costs, pages, read_published, replace_block
+from bnorder.publishing.pages import (
+    Published,
+    answer,
+    costs,
+    pages,
+    read_published,
+    replace_block,
+    replicated,
+)
 from bnorder.publishing.published import read_tables
 from bnorder.records import write_selection, write_tables
 from bnorder.statistics.analysis import analyse, load_inputs
@@ -110,6 +119,29 @@ def test_the_check_of_the_method_stands_beside_the_answer_once_it_is_published()
     assert f"of its {runs} runs, {runs // 6} networks are left" in said
     assert "all runs of each are the same to the last test image" in said
     assert "check of the method" not in answer([p for p in studies if p is not check])
+
+
+def made_again(study: Published, shift: float, **changes: str) -> Published:
+    """A published study as if run again: T5's values moved, some claims with another verdict."""
+    claims = [dict(c) | {"verdict": changes.get(c["id"], c["verdict"])} for c in study.claims]
+    headline = next(c for c in claims if c["id"] == "T5")
+    part = headline["parts"][0]
+    headline["parts"] = [part | {"values": [value + shift for value in part["values"]]}]
+    folder = study.folder.with_name("replication")
+    return replace(study, folder=folder, verdicts=dict(study.verdicts) | {"verdicts": claims})
+
+
+def test_the_same_study_with_other_seeds_is_held_beside_the_answer() -> None:
+    study = next(p for p in read_published(REPOSITORY) if p.folder.name == "article")
+    again = made_again(study, 0.01, E2="inconclusive", T2="supported")
+    said, _ = replicated([study, again])
+    tested = sum(claim["verdict"] != "not tested" for claim in study.claims)
+    assert f"Of {tested} claims, {tested - 1} got the same verdict again; not E2" in said
+    assert "E2 (supported, then inconclusive)." in said  # T2, which one of them cannot test, is out
+    values = study.claim("T5")["parts"][0]["values"]
+    mean = np.mean([*values, *(value + 0.01 for value in values)])
+    assert f"over all 20 seeds it is {printed(float(mean))} pp [" in said
+    assert replicated([study]) == []
 
 
 def test_costs_are_shared_among_cores_job_by_job() -> None:

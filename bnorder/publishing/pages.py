@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 from bnorder.errors import UserError
 from bnorder.language import language
-from bnorder.language.printing import number
+from bnorder.language.printing import number, p_value
 from bnorder.publishing import confirmation
 from bnorder.publishing.published import (
     PUBLISHED,
@@ -30,10 +31,11 @@ from bnorder.publishing.published import (
 )
 from bnorder.publishing.speed import speed_page
 from bnorder.report.look import activation_words, dataset_words
-from bnorder.statistics.estimates import t_interval
+from bnorder.statistics.estimates import t_interval, tost_p
 from bnorder.study import study_schema
 
 MAIN = "article"  # the study that answers, once it is published
+AGAIN = "replication"  # the same with other seeds
 CHECK = "sanity"  # the study that checks the method
 SMALL = "digits"  # the data set that comes with scikit-learn: it shows the machinery
 MADE = "<!-- Made by `make pages`, from bnorder/publishing/pages.py and what it reads. -->\n"
@@ -88,15 +90,17 @@ class Published:
 
 
 def read_published(root: Path) -> list[Published]:
-    """All published studies: the one that answers first, those on the small digits last."""
+    """All published studies: the answer and its replication first, those on the digits last."""
     found = [
         Published(f, read_manifest(f), json.loads((f / "verdicts.json").read_text("utf-8")))
         for f in published_studies(root / PUBLISHED)
     ]
-    return sorted(
-        found,
-        key=lambda p: (p.folder.name != MAIN, [*p.manifest["data"]] == [SMALL], p.folder.name),
-    )
+
+    def place(p: Published) -> tuple[bool, bool, bool, str]:
+        name = p.folder.name
+        return name != MAIN, name != AGAIN, [*p.manifest["data"]] == [SMALL], name
+
+    return sorted(found, key=place)
 
 
 def pages(root: Path) -> dict[Path, str]:
@@ -152,6 +156,7 @@ def answer(published: Sequence[Published]) -> str:
         ),
         "",
         *_caveats(main),
+        *replicated(published),
         *_check(published),
         *_matrix(published),
         "",
@@ -160,6 +165,35 @@ def answer(published: Sequence[Published]) -> str:
         *(f"- {_publication(p)}" for p in published),
     ]
     return "\n".join(lines) + "\n"
+
+
+def replicated(published: Sequence[Published]) -> list[str]:
+    """Whether the answer came out again with other seeds, and what all seeds say together."""
+    main, study = (next((p for p in published if p.folder.name == n), None) for n in (MAIN, AGAIN))
+    if not main or not study:
+        return []
+    first, again = (p.claim(main.verdicts["headline"]) for p in (main, study))
+    if not first or not again or "not tested" in (first["verdict"], again["verdict"]):
+        return []
+    values = [np.array(claim["parts"][0]["values"]) for claim in (first, again)]
+    both = np.concatenate(values)
+    mean, low, high = (number(float(x)) for x in (both.mean(), *t_interval(both)))
+    tost = p_value(float(tost_p(both, first["margin"])))
+    pairs = [(claim, study.claim(claim["id"])) for claim in main.claims]
+    verdicts = {
+        one["id"]: (one["verdict"], two["verdict"])
+        for one, two in pairs
+        if two and "not tested" not in (one["verdict"], two["verdict"])
+    }
+    changed = [f"{name} ({a}, then {b})" for name, (a, b) in verdicts.items() if a != b]
+    text = (
+        f"`{AGAIN}` is the same study with {again['n']} other seeds, written down before it was "
+        f"run. {again['id']} came to {again['short']}, {again['verdict']}; over all {len(both)} "
+        f"seeds it is {mean} pp [{low}, {high}], TOST {tost}. "
+        f"Of {len(verdicts)} claims, {len(verdicts) - len(changed)} got the same verdict again"
+        + (f"; not {', '.join(changed)}." if changed else ".")
+    )
+    return [text, ""]
 
 
 def _check(published: Sequence[Published]) -> list[str]:
