@@ -13,7 +13,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.get
 from bnorder.errors import exit_cleanly
 from bnorder.locks import hold_study
 from bnorder.report.fonts import require_fonts
-from bnorder.workflow import require_pdf_libraries
+from bnorder.workflow import lift_default_rate_limit, require_pdf_libraries
 
 min_version("9.20")
 
@@ -55,6 +55,7 @@ onstart:
     from bnorder.progress import show_time_left
 
     show_time_left(workflow.logger_manager.get_log_handlers())
+    lift_default_rate_limit(workflow)
 
 
 onsuccess:

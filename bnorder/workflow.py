@@ -20,6 +20,8 @@ from bnorder.study import Study, dataset_slug, load_study, study_schema
 # Settings of the workflow itself; every other key of `--config` overrides the study.
 SETTINGS = ("study", "allow_missing", "archive", "gpu", "from", "lang")
 
+DEFAULT_RATE = (100, 1)  # Snakemake's own limit: so many jobs in so many seconds
+
 # One library a row, under the names that Linux and macOS give it; WeasyPrint loads the same ones.
 PDF_LIBRARIES = (
     ("libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0.0.dylib"),
@@ -316,3 +318,14 @@ def _install_command() -> str:
     if sys.platform == "darwin":
         return "brew install pango"
     return "sudo apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
+
+
+def lift_default_rate_limit(workflow: Any) -> None:
+    """Take away Snakemake's limit of 100 jobs a second, where nobody asked for one.
+
+    Under a limit its scheduler (9.27) sets a timer whenever it wakes, and wakes for each job that
+    ends: after n jobs it looks n times a second at all that wait, and takes time from the training.
+    """
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == DEFAULT_RATE:
+        workflow.scheduler.job_rate_limiter = None

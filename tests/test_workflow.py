@@ -125,6 +125,32 @@ def edit(project: Path):  # type: ignore[no-untyped-def]
 # From a study to its reports
 
 
+@pytest.mark.parametrize(
+    "asked, left", [([], "limit None"), (["--max-jobs-per-timespan", "7/2s"], "limit 7 in 2")]
+)
+def test_the_scheduler_has_no_rate_limit_that_nobody_asked_for(
+    asked: list[str], left: str, tmp_path: Path
+) -> None:
+    """The limit's timers wake it ever more often; real Snakemake says whether it has one."""
+    (tmp_path / "Snakefile").write_text(f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from bnorder.workflow import lift_default_rate_limit
+rule all:
+    output: touch("done")
+onstart:
+    lift_default_rate_limit(workflow)
+    limit = workflow.scheduler.job_rate_limiter
+    print("limit", f"{{limit.max_jobs}} in {{limit.timespan:g}}" if limit else None)
+""")
+    assert "\n    lift_default_rate_limit(workflow)\n" in (REPOSITORY / "Snakefile").read_text()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", *asked]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert left in done.stdout.splitlines()
+    assert (tmp_path / "done").exists()
+
+
 def test_make_report_ends_with_where_the_reports_are(first: Done, project: Path) -> None:
     last = first.text[first.text.rindex("steps (100%) done") :]
     for name in ("results/tiny/report/report.html", "results/tiny/report/report.pdf"):
