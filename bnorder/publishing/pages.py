@@ -332,7 +332,8 @@ def costs(published: Sequence[Published]) -> str:
         *rows,
         "",
         "Processor time is the workflow's own measurement of the training jobs, scaled to all "
-        "runs of the study. A job uses one core, so the times on two and on eight cores are "
+        "runs of the study; Snakemake takes it every half minute, so a job may count up to half a "
+        "minute too little. A job uses one core, so the times on two and on eight cores are "
         "computed from it and from the number of jobs. Set-up, statistics and report come on "
         "top. A column that was not measured says so. "
         + " ".join(_machine(p) for p in published if p.manifest["cost"]["measured_runs"]),
