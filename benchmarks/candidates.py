@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/candidates.csv"))
     parser.add_argument("--data", type=Path, default=Path("results/data/mnist.pt"))
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--only", nargs="+", choices=list(CANDIDATES)[1:], metavar="CANDIDATE")
     parser.add_argument("--serve", choices=CANDIDATES, help=argparse.SUPPRESS)
     parser.add_argument("--arm", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve, arguments.arm, arguments.data)
     else:
-        measure_all(arguments.out, arguments.data, arguments.rounds)
+        names = arguments.only or list(CANDIDATES)[1:]
+        measure_all(names, arguments.out, arguments.data, arguments.rounds)
 
 
-def measure_all(out: Path, data: Path, rounds: int) -> None:
+def measure_all(names: Sequence[str], out: Path, data: Path, rounds: int) -> None:
     rows, machine = [], tables.this_machine()
-    for name in CANDIDATES:
+    for name in names:
         for number, (ordering, depth) in enumerate(ARMS):
-            if name == "used":
-                continue
             row = {"candidate": name, "ordering": ordering, "depth": depth}
             rows.append(row | measure(name, number, data, rounds))
             tables.write(out, rows, machine)
