@@ -189,7 +189,7 @@ def replicated(published: Sequence[Published]) -> list[str]:
     text = (
         f"`{AGAIN}` is the same study with {again['n']} other seeds, written down before it was "
         f"run. {again['id']} came to {again['short']}, {again['verdict']}; over all {len(both)} "
-        f"seeds it is {mean} pp [{low}, {high}], TOST {tost}. "
+        f"seeds it is {mean} pp [{low}, {high}], TOST p {tost}. "
         f"Of {len(verdicts)} claims, {len(verdicts) - len(changed)} got the same verdict again"
         + (f"; not {', '.join(changed)}." if changed else ".")
     )
