@@ -37,11 +37,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     rows: list[dict[str, Any]] = []
-    machine = tables.this_machine()
     for runs in arguments.runs:
         with tempfile.TemporaryDirectory(prefix="bnorder-scale-") as folder:
             rows += measure(-(-runs // ARMS), Path(folder))
-        tables.write(arguments.out, rows, machine)
+    # Not before: it imports torch, whose memory would count as that of the processes started here.
+    tables.write(arguments.out, rows, tables.this_machine())
 
 
 def measure(seeds: int, folder: Path) -> list[dict[str, Any]]:
