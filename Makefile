@@ -70,7 +70,7 @@ confirm: ## train 20 random published runs again and compare them bit by bit (ST
 restore: ## take over published records that a study can use, so that only what is missing is trained (STUDY=article)
 	@$(call USE,); python scripts/restore.py $(CONFIG)
 
-pages: ## write the pages that are made: README's blocks, docs/study.md, speed.md, compare.md, checklist.md
+pages: ## write the pages that are made: README's blocks, docs/published.md, study.md, speed.md, compare.md, checklist.md
 	@$(call USE,); python scripts/pages.py
 
 archive: ## pack the project and its published results for a deposit (results/bnorder-VERSION.tar.gz)

@@ -15,7 +15,7 @@ from made_up_records import made_up_records
 from bnorder.errors import UserError
 from bnorder.locks import hold_study
 from bnorder.publishing import confirmation
-from bnorder.publishing.pages import spread
+from bnorder.publishing.readme import spread
 from bnorder.records import Record, code_hash
 from bnorder.study import Study, load_study
 

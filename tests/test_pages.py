@@ -21,16 +21,9 @@ from bnorder import __version__
 from bnorder.claims import load_claims
 from bnorder.language.printing import number as printed
 from bnorder.publishing import confirmation, published
-from bnorder.publishing.pages import (
-    Published,
-    answer,
-    costs,
-    pages,
-    read_published,
-    replace_block,
-    replicated,
-)
+from bnorder.publishing.pages import pages, published_page, replace_block
 from bnorder.publishing.published import read_tables
+from bnorder.publishing.readme import Published, answer, costs, read_published, replicated
 from bnorder.records import write_selection, write_tables
 from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.study import load_study
@@ -71,7 +64,7 @@ def test_an_unfinished_study_says_so_where_its_answer_stands() -> None:
 
 def test_the_claims_of_all_studies_stand_side_by_side() -> None:
     studies = read_published(REPOSITORY)
-    lines = answer(studies).splitlines()
+    lines = published_page(studies).splitlines()
     header = next(line for line in lines if line.startswith("| | `"))
     assert re.findall(r"`(\w+)`", header) == [p.folder.name for p in studies]
     body = lines[lines.index(header) + 2 :]
@@ -81,10 +74,21 @@ def test_the_claims_of_all_studies_stand_side_by_side() -> None:
     assert list(rows) == [claim["id"] for claim in studies[0].claims]
     for number, study in enumerate(studies):
         for claim in study.claims:
-            cell, _, effect = rows[claim["id"]][number].partition("<br>")
             tested = claim["verdict"] != "not tested"
-            assert cell == (claim["verdict"] + "*" * claim["too_small"] if tested else "–")
-            assert effect == (claim["short"] if tested and claim["id"] == "T5" else "")
+            said = claim["verdict"] + "*" * claim["too_small"] if tested else "–"
+            assert rows[claim["id"]][number] == said
+
+
+def test_the_headline_of_every_study_stands_in_a_row_with_its_reports() -> None:
+    studies = read_published(REPOSITORY)
+    rows = [line for line in answer(studies).splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == [p.folder.name for p in studies]
+    for row, study in zip(rows, studies, strict=True):
+        headline = study.claim("T5")
+        assert headline and f"**{headline['verdict']}" in row and headline["short"] in row
+        assert ("too small to matter" in row) == headline["too_small"]
+        assert f"| {study.manifest['runs']['published']:,} |" in row
+        assert f"report/published/{study.folder.name}/report.pdf" in row
 
 
 def test_what_readme_says_of_the_learning_rate_stands_in_the_published_report() -> None:
@@ -150,7 +154,7 @@ def test_costs_are_shared_among_cores_job_by_job() -> None:
     changed = dict(first.manifest) | {"jobs": 3, "cost": cost, "trained_with": []}
     changed["runs"] = first.manifest["runs"] | {"planned": 150}
     row = costs([replace(first, manifest=changed)]).splitlines()[2]
-    assert row.endswith("| 150 | 3.0 h | 2.0 h | 60 min | not measured |")
+    assert "| 150 | 3.0 h | 2.0 h | 60 min | not measured | 50 runs: " in row
 
 
 def test_a_block_without_its_markers_is_refused() -> None:
