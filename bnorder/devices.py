@@ -103,10 +103,18 @@ def _try_lock(path: Path) -> IO[str] | None:
 
 
 def processor() -> str:
-    """The processor's name, where the system says it."""
+    """The processor's name, where the system says it, with what tells its generation.
+
+    A virtual machine may show no more of a name than "AMD EPYC", and two generations of that round
+    differently: they are told apart by the family and model that their maker numbers.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor() or platform.machine()
+    pairs = [line.partition(":") for line in reversed(lines)]
+    said = {key.strip(): value.strip() for key, _, value in pairs}
+    name = said.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" not in said or "model" not in said:
+        return name
+    return f"{name} (family {said['cpu family']}, model {said['model']})"

@@ -129,3 +129,11 @@ def test_the_processor_has_one_name_everywhere(monkeypatch: pytest.MonkeyPatch) 
     assert devices.processor() == "A Processor of Ours @ 2 GHz"
     assert jobs.provenance(torch.device("cpu")).device == devices.processor()
     assert publish.processor is devices.processor
+
+
+def test_two_generations_of_one_name_are_two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: A Processor\n\ncpu family\t: 26\n"
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: said)
+    assert devices.processor() == "A Processor (family 26, model 2)"
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: said.replace("26", "25"))
+    assert devices.processor() == "A Processor (family 25, model 2)"

@@ -315,7 +315,7 @@ def _duration(seconds: float) -> str:
 
 CONDITION_WORDS = {
     "again": "as it was, on the same kind of processor",
-    "other_machine": "on another kind of processor, else as it was",
+    "other_machine": "as it was, on a processor not known to be of the same kind",
     "other_threads": "with another number of threads",
     "alone": "one seed alone instead of several as one network",
     "packed": "several seeds as one network instead of one alone",
