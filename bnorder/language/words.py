@@ -1,7 +1,7 @@
 """A language of the report: its words and templates, and no rule about when to use them.
 
 All text of one language stands in one module, `english` or `chinese`. The grammar (`sentences`, and
-the report's `captions` and `view`) chooses a key and fills its fields.
+the report's `captions`, `view` and `exploration`) chooses a key and fills its fields.
 """
 
 import re

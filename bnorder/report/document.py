@@ -22,7 +22,7 @@ from bnorder import dictionary
 from bnorder.files import write_atomically
 from bnorder.language import Language, language
 from bnorder.language.printing import FILTERS, OPEN, SHUT
-from bnorder.report import ladder, lenses, look, svg, tracing, view
+from bnorder.report import exploration, ladder, lenses, look, svg, tracing, view
 from bnorder.report.drawing import Drawing
 from bnorder.report.figures import draw_all
 from bnorder.report.fonts import Fonts, fonts_for
@@ -238,7 +238,7 @@ def _tables(results: Results) -> dict[str, Any]:
         "survival": view.survival(results),
         "thresholds": results.settings.get("thresholds") or results.study.thresholds,
         "model": view.model(results),
-        "exploration": view.exploration(results),
+        "exploration": exploration.tables(results),
         "why": lenses.page(results),
         "otherwise": ladder.page(results),
         "provenance_rows": view.provenance_rows(results, _version()),
