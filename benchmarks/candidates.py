@@ -45,13 +45,14 @@ def main() -> None:
 
 
 def measure_all(names: Sequence[str], out: Path, data: Path, rounds: int) -> None:
-    rows, machine = [], tables.this_machine()
+    start, rows, machine = time.monotonic(), [], tables.this_machine()
     for name in names:
         for number, (ordering, depth) in enumerate(ARMS):
             row = {"candidate": name, "ordering": ordering, "depth": depth}
             rows.append(row | measure(name, number, data, rounds))
-            tables.write(out, rows, machine)
-            print(rows[-1], flush=True)
+            tables.write(out, rows, machine, list(row))
+            left = (time.monotonic() - start) * (len(names) * len(ARMS) / len(rows) - 1)
+            print(f"{rows[-1]}, {left // 60:.0f}:{left % 60:02.0f} left", flush=True)
 
 
 def measure(name: str, number: int, data: Path, rounds: int) -> dict[str, object]:

@@ -37,11 +37,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     rows: list[dict[str, Any]] = []
-    for runs in arguments.runs:
-        with tempfile.TemporaryDirectory(prefix="bnorder-scale-") as folder:
-            rows += measure(-(-runs // ARMS), Path(folder))
-    # Not before: it imports torch, whose memory would count as that of the processes started here.
-    tables.write(arguments.out, rows, tables.this_machine())
+    try:
+        for runs in arguments.runs:
+            with tempfile.TemporaryDirectory(prefix="bnorder-scale-") as folder:
+                rows += measure(-(-runs // ARMS), Path(folder))
+    finally:
+        # Not before: it imports torch, whose memory would count as that of the processes above.
+        if rows:
+            tables.write(arguments.out, rows, tables.this_machine(), ["runs", "stage"])
 
 
 def measure(seeds: int, folder: Path) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def measure_all(out: Path, data: Path, rounds: int) -> None:
     for number, arm in enumerate(arms()):
         row = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
         rows.append(row | measure(number, data, rounds))
-        tables.write(out, rows, machine)
+        tables.write(out, rows, machine, list(row))
         left = (time.monotonic() - start) / len(rows) * (len(arms()) - len(rows))
         short = {k: v for k, v in rows[-1].items() if "_q" not in k}
         print(f"{short}, {left // 60:.0f}:{left % 60:02.0f} left", flush=True)

@@ -76,15 +76,43 @@ def test_ceilings_are_those_of_the_very_card(gpu: Any, card: str, known: bool) -
     assert ("share_of_bandwidth" in gpu.achieved(bench, bench.arms()[0], 1e6)) == known
 
 
-def test_a_table_keeps_what_other_machines_measured(
+def test_a_table_keeps_what_was_not_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend("benchmarks")
     tables = importlib.import_module("tables")
-    for device, value in (("One CPU", 1), ("Another", 2), ("One CPU", 3)):
-        tables.write(tmp_path / "results" / "t.csv", [{"value": value}], {"device": device})
-    rows = list(csv.DictReader((tmp_path / "results" / "t.csv").open()))
-    assert [(row["device"], row["value"]) for row in rows] == [("Another", "2"), ("One CPU", "3")]
+    out = tmp_path / "results" / "t.csv"
+
+    def measured(device: str, **values: int) -> None:
+        rows = [{"depth": int(depth[1:]), "value": value} for depth, value in values.items()]
+        tables.write(out, rows, {"device": device}, ["depth"])
+
+    measured("One CPU", d2=1, d5=2)
+    measured("Another", d2=3)
+    measured("One CPU", d5=4)
+    rows = [tuple(row.values()) for row in csv.DictReader(out.open())]
+    assert rows == [("2", "1", "One CPU"), ("2", "3", "Another"), ("5", "4", "One CPU")]
+
+
+def test_only_the_named_candidates_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend("benchmarks")
+    candidates = importlib.import_module("candidates")
+    monkeypatch.setattr(candidates, "measure", lambda *measured: {"ratio": 1.5})
+    out = tmp_path / "candidates.csv"
+    monkeypatch.setattr(sys, "argv", ["", "--only", "bf16", "huge pages", "--out", str(out)])
+    candidates.main()
+    measured = [row["candidate"] for row in csv.DictReader(out.open())]
+    assert measured == 4 * ["bf16"] + 4 * ["huge pages"]
+
+
+def test_a_study_is_timed_in_an_empty_folder_only(tmp_path: Path) -> None:
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick" / "mine").touch()
+    command = [sys.executable, "benchmarks/study.py", "--run", "quick", "--keep", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "is not empty; expected a folder to make" in done.stderr
 
 
 MACHINE = {"device": "A CPU", "torch": "2.0", "python": "3", "system": "Linux", "threads": "1"}

@@ -95,9 +95,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _by_machine(lines: Callable[[Sequence[Row]], list[str]], rows: Sequence[Row]) -> list[str]:
-    """One table for each machine that measured."""
-    devices = dict.fromkeys(row["device"] for row in rows)
-    return [line for d in devices for line in lines([row for row in rows if row["device"] == d])]
+    """One table for each machine that measured, and for each version of torch on it."""
+    machines = dict.fromkeys(map(_machine, rows))
+    return [line for m in machines for line in lines([row for row in rows if _machine(row) == m])]
 
 
 def _machine(row: Row) -> str:
