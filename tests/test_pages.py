@@ -23,7 +23,15 @@ from bnorder.language.printing import number as printed
 from bnorder.publishing import confirmation, published
 from bnorder.publishing.pages import pages, published_page, replace_block
 from bnorder.publishing.published import read_tables
-from bnorder.publishing.readme import Published, answer, costs, read_published, replicated
+from bnorder.publishing.readme import (
+    Published,
+    answer,
+    bn_first_minus_act_first,
+    costs,
+    read_published,
+    relu_alone,
+    replicated,
+)
 from bnorder.records import write_selection, write_tables
 from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.study import load_study
@@ -91,12 +99,56 @@ def test_the_headline_of_every_study_stands_in_a_row_with_its_reports() -> None:
         assert f"report/published/{study.folder.name}/report.pdf" in row
 
 
+def text_of_report(study: str) -> str:
+    page = (REPOSITORY / published.PUBLISHED / study / "report.html").read_text("utf-8")
+    page = re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_what_readme_says_of_strides_stands_in_the_published_report() -> None:
+    said = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert "change it by −0.043 pp [−0.14, 0.054] with p = .355 after Holm" in said
+    assert "claims: E3, E7 and T6 get another verdict." in said
+    text = text_of_report("controls_stride")
+    assert "−0.043 [ −0.14 , +0.054 ] .355 3 of 10" in text
+    changes = text[text.index("Verdicts that change E3") :][:300]
+    changed = re.findall(r"([ET]\d) , \S+ \w+ on the study's own recipe", changes)
+    assert changed == ["E3", "E7", "T6"]
+
+
+def test_what_readme_says_of_the_studies_that_contradict_is_so() -> None:
+    studies = {p.folder.name: p for p in read_published(REPOSITORY)}
+    seeds = {n: p.manifest["seeds"]["reported"] for n, p in studies.items()}
+    contradict = []
+    for name, p in studies.items():
+        claim = p.claim("T5")
+        if claim and claim["verdict"] == "contradicted" and "mnist" in p.manifest["data"]:
+            contradict.append(name)
+            assert published.published_study(p.folder).activations == ("relu",)
+            assert seeds[name] == seeds["article"]
+    assert sorted(contradict) == ["controls_rate", "controls_stride", "mechanism_relu"]
+    assert not set(seeds["replication"]) & set(seeds["article"])
+    runs = {n: {r.run.id for r in read_tables(p.folder)} for n, p in studies.items()}
+    base = {run for run in runs["controls_stride"] if ".base." in run}
+    assert (len(base & runs["article"]), len(base - runs["article"])) == (80, 40)
+
+
+def test_the_difference_with_relu_alone_is_that_of_the_headline_claim() -> None:
+    studies = read_published(REPOSITORY)
+    main = next(p for p in studies if p.folder.name == "article")
+    headline = main.claim("T5")
+    assert headline
+    everything = bn_first_minus_act_first(main.folder)
+    np.testing.assert_allclose(everything, headline["parts"][0]["values"], atol=1e-9)
+    relu = printed(float(bn_first_minus_act_first(main.folder, "relu").mean()))
+    assert f"With ReLU alone the difference of T5 is {relu} pp [" in answer(studies)
+    assert relu_alone([main]) == []
+
+
 def test_what_readme_says_of_the_learning_rate_stands_in_the_published_report() -> None:
     said = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
     assert "goes with the rate, and is negligible where each order has the rate that suits" in said
-    page = (REPOSITORY / published.PUBLISHED / "controls_rate/report.html").read_text("utf-8")
-    page = re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
-    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    text = text_of_report("controls_rate")
     differ = re.search(r"After Holm these differ from the study's own recipe: ([^.]*)", text)
     assert differ and "BN first − activation first under “Learning rate" in differ[1]
     changes = re.search(
