@@ -5,9 +5,16 @@ import _bootstrap  # noqa: F401
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bnorder.errors import UserError, exit_cleanly
+
+if TYPE_CHECKING:
+    from bnorder.publishing.confirmation import Comparison
+    from bnorder.records import Record
+    from bnorder.study import Study
 
 
 def main() -> None:
@@ -21,6 +28,12 @@ def main() -> None:
         "--workers", type=int, help="trainings at a time (one a core; one on a GPU)"
     )
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder of the table")
+    parser.add_argument(
+        "--trained",
+        type=Path,
+        metavar="RECORDS",
+        help="train nothing: compare the records of this folder, results/<study>/records",
+    )
     arguments = parser.parse_args()
 
     from bnorder.jobs import pick_device
@@ -40,6 +53,9 @@ def main() -> None:
     lock = hold_study(Path("results", "confirmation", study.name))
     path = arguments.out / f"{study.name}.csv"
     standing = confirmation.standing(path, records)
+    if arguments.trained:
+        hold(study, arguments.trained, records, standing, path)
+        return
     drawn = confirmation.draw(records, arguments.runs)
     trainings = confirmation.plan(study, drawn, records, standing, arguments.conditions)
     print(confirmation.left_to_train(drawn, trainings, standing, path), flush=True)
@@ -49,17 +65,39 @@ def main() -> None:
     start = time.perf_counter()
     rows = confirmation.confirm(study, trainings, standing, path, arguments.workers or cores)
     for done, compared in enumerate(rows, 1):
-        for row in compared:
-            off = abs(row.correct_again - row.correct)
-            same = (
-                "identical" if row.same_curve else f"{off} of {row.n_test:,} answers off at the end"
-            )
-            print(f"{row.condition:<14} {row.run}: {same}", flush=True)
+        say(compared)
         left = round((time.perf_counter() - start) / done * (len(trainings) - done))
         clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
         print(f"{done} of {len(trainings)} trainings, {clock} left", flush=True)
     lock.close()
     print(f"{path} is complete; README.md says so after `make pages`")
+
+
+def hold(
+    study: "Study",
+    folder: Path,
+    records: Sequence["Record"],
+    standing: Sequence["Comparison"],
+    path: Path,
+) -> None:
+    """Compare what was trained already."""
+    from bnorder.publishing import confirmation
+    from bnorder.records import collect
+
+    if not folder.is_dir():
+        raise UserError(f"--trained: no folder {folder}; expected results/{study.name}/records")
+    trained = collect(study, folder)
+    rows = confirmation.hold(trained, records, standing, path)
+    say(rows)
+    print(f"{len(rows)} of {len(trained)} runs in {folder} compared; {path} has them")
+
+
+def say(rows: Sequence["Comparison"]) -> None:
+    """One line a run: how many answers are others now."""
+    for row in rows:
+        off = abs(row.correct_again - row.correct)
+        same = "identical" if row.same_curve else f"{off} of {row.n_test:,} answers off at the end"
+        print(f"{row.condition:<14} {row.run}: {same}", flush=True)
 
 
 if __name__ == "__main__":  # its training processes import this file

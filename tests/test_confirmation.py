@@ -101,6 +101,48 @@ def test_on_another_machine_nothing_else_is_changed(tiny: Study, trained: list[R
     assert {c: how for c, how in found.items() if how} == {"other_machine": expected}
 
 
+def test_what_a_reader_has_trained_is_held_to_what_is_published(
+    tiny: Study, trained: list[Record], tmp_path: Path
+) -> None:
+    first, second = trained
+    last = second.curve[-1]
+    curve = (*second.curve[:-1], replace(last, test_correct=last.test_correct + 4))
+    cost = replace(second.cost, wall_seconds=1.0)
+    there = replace(second.provenance, device="A processor of old")
+    published = [first, replace(second, curve=curve, cost=cost, provenance=there)]
+    path = tmp_path / "tiny.csv"
+    (row,) = confirmation.hold(trained, published, [], path)  # the first is its own record
+    assert confirmation.read(path) == [row]
+    assert (row.run, row.condition) == (second.run.id, "other_machine")
+    assert (row.correct - row.correct_again, row.same_curve) == (4, False)
+    kept = replace(row, run="another")
+    confirmation.hold(trained, published, [kept], path)
+    assert confirmation.read(path) == [kept, row]
+
+
+@pytest.mark.parametrize(
+    "condition, provenance, replicas",
+    [
+        ("again", {}, 1),
+        ("other_machine", {"device": "A processor of old"}, 1),
+        ("other_device", {"device": "NVIDIA H100"}, 1),
+        ("other_threads", {"threads": 2}, 1),
+        ("packed", {}, 2),
+        ("", {"threads": 2}, 2),
+        ("", {"torch": "1.0"}, 1),
+    ],
+)
+def test_a_run_is_compared_under_the_one_thing_that_was_different(
+    trained: list[Record], condition: str, provenance: dict[str, str | int], replicas: int
+) -> None:
+    first = trained[0]
+    how = replace(first.provenance, **provenance)  # type: ignore[arg-type]
+    again = replace(first, provenance=how, cost=replace(first.cost, replicas=replicas))
+    assert confirmation.condition_of(again, first) == condition
+    if condition == "packed":
+        assert confirmation.condition_of(first, again) == "alone"
+
+
 def in_packs(study: Study, *sizes: int) -> list[Record]:
     """Made-up records of a study's first arm, its seeds in networks of these sizes."""
     replicas = [size for size in sizes for _ in range(size)]

@@ -173,6 +173,45 @@ def confirm(
             yield new
 
 
+def hold(
+    trained: Sequence[Record],
+    published: Sequence[Record],
+    standing: Sequence[Comparison],
+    path: Path,
+) -> list[Comparison]:
+    """Runs that a reader has trained, each beside its published record, also in `path`.
+
+    Left out are records that are the published ones, taken over, and runs of which more than one
+    thing was different: what a difference comes from would not be known.
+    """
+    again = {record.run: record for record in trained}
+    rows = []
+    for record in published:
+        mine = again.get(record.run)
+        condition = condition_of(mine, record) if mine and mine.cost != record.cost else ""
+        if mine and condition:
+            rows.append(_held(mine, record, condition, mine.cost.replicas))
+    _write(path, list(({_key(row): row for row in standing} | {_key(r): r for r in rows}).values()))
+    return rows
+
+
+def condition_of(again: Record, record: Record) -> str:
+    """The condition that a run was trained again under; none where more than one thing changed."""
+    here, was = again.provenance, record.provenance
+    together, before = again.cost.replicas, record.cost.replicas
+    moved = "other_machine" if is_gpu(here.device) == is_gpu(was.device) else "other_device"
+    packing = {1: "alone"}.get(together, "packed" if before == 1 else "other")
+    changes = [
+        *([moved] if here.device != was.device else []),
+        *(["other_threads"] if here.threads != was.threads else []),
+        *([packing] if together != before else []),
+        *(["other"] if here.torch != was.torch else []),
+    ]
+    if not changes:
+        return "again"
+    return changes[0] if len(changes) == 1 and changes[0] in CONDITIONS else ""
+
+
 def _key(row: Comparison) -> tuple[str, str, str]:
     """A run compared on two kinds of device has two rows."""
     return row.run, row.condition, row.device
