@@ -34,7 +34,9 @@ CANDIDATES = """
 
 Each is the step of one seed with one thing changed, beside the unchanged one; above 1 it is faster
 ([benchmarks/candidates.py](../benchmarks/candidates.py)). Two threads in one process have to
-reach 2, for two processes do.
+reach 2, for two processes do. Huge pages are `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`: no number
+changes by them, but whether they pay depends on the processor, so nothing sets them. Jobs take the
+setting over from the shell that starts them.
 """
 PROBING = """
 ## Probes
