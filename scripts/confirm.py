@@ -87,9 +87,13 @@ def hold(
     if not folder.is_dir():
         raise UserError(f"--trained: no folder {folder}; expected results/{study.name}/records")
     trained = collect(study, folder)
+    if not trained:
+        raise UserError(f"--trained: {folder} has no record of a run of {study.name}")
     rows = confirmation.hold(trained, records, standing, path)
     say(rows)
-    print(f"{len(rows)} of {len(trained)} runs in {folder} compared; {path} has them")
+    print(f"{len(rows)} of {len(trained)} runs in {folder} compared; they stand in {path}")
+    if len(rows) < len(trained):
+        print("the others are the published ones, or more than one thing about them differs")
 
 
 def say(rows: Sequence["Comparison"]) -> None:

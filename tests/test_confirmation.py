@@ -120,6 +120,16 @@ def test_what_a_reader_has_trained_is_held_to_what_is_published(
     assert confirmation.read(path) == [kept, row]
 
 
+def test_a_folder_without_the_studys_records_is_refused(tmp_path: Path) -> None:
+    for folder, said in (
+        (tmp_path, "has no record of a run of quick"),
+        (tmp_path / "x", "no folder"),
+    ):
+        command = [sys.executable, "scripts/confirm.py", "study=quick", "--trained", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+        assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "condition, provenance, replicas",
     [

@@ -191,7 +191,8 @@ def hold(
         condition = condition_of(mine, record) if mine and mine.cost != record.cost else ""
         if mine and condition:
             rows.append(_held(mine, record, condition, mine.cost.replicas))
-    _write(path, list(({_key(row): row for row in standing} | {_key(r): r for r in rows}).values()))
+    if rows:
+        _write(path, list({_key(row): row for row in [*standing, *rows]}.values()))
     return rows
 
 
@@ -200,7 +201,7 @@ def condition_of(again: Record, record: Record) -> str:
     here, was = again.provenance, record.provenance
     together, before = again.cost.replicas, record.cost.replicas
     moved = "other_machine" if is_gpu(here.device) == is_gpu(was.device) else "other_device"
-    packing = {1: "alone"}.get(together, "packed" if before == 1 else "other")
+    packing = "alone" if together == 1 else "packed" if before == 1 else "other"
     changes = [
         *([moved] if here.device != was.device else []),
         *(["other_threads"] if here.threads != was.threads else []),

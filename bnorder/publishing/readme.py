@@ -23,6 +23,7 @@ from bnorder.publishing.published import (
     read_manifest,
     read_tables,
 )
+from bnorder.records import runs_table
 from bnorder.report.look import activation_words, dataset_words
 from bnorder.statistics.estimates import t_interval, tost_p
 
@@ -111,7 +112,6 @@ def replicated(published: Sequence[Published]) -> list[str]:
         return []
     values = [np.array(claim["parts"][0]["values"]) for claim in (first, again)]
     both = np.concatenate(values)
-    mean, low, high = (number(float(x)) for x in (both.mean(), *t_interval(both)))
     tost = p_value(float(tost_p(both, first["margin"])))
     pairs = [(claim, study.claim(claim["id"])) for claim in main.claims]
     verdicts = {
@@ -123,7 +123,7 @@ def replicated(published: Sequence[Published]) -> list[str]:
     text = (
         f"`{AGAIN}` is the same study with {again['n']} other seeds, written down before it was "
         f"run. {again['id']} came to {again['short']}, {again['verdict']}; over all {len(both)} "
-        f"seeds it is {mean} pp [{low}, {high}], TOST p {tost}. "
+        f"seeds it is {_estimate(both)}, TOST p {tost}. "
         f"Of {len(verdicts)} claims, {len(verdicts) - len(changed)} got the same verdict again"
         + (f"; not {', '.join(changed)}." if changed else ".")
     )
@@ -136,22 +136,29 @@ def _check(published: Sequence[Published]) -> list[str]:
     claim = study.claim(study.verdicts["headline"]) if study else None
     if not study or not claim or claim["verdict"] == "not tested":
         return []
-    runs = _without_activation(study.folder)
+    runs = published_runs(study.folder)
+    layers = runs["ordering"].str.split("-")
+    runs["left"] = layers.map(lambda names: "-".join(x for x in names if x != "act"))
     each = runs.groupby(["depth", "seed", "left"])["test_accuracy_pp"]
     apart = float((each.max() - each.min()).max())
     same = "the same to the last test image" if apart == 0 else f"within {apart:.2g} pp"
     by_seed = runs.groupby(["seed", "left"])["test_accuracy_pp"].mean().unstack()
     difference = (by_seed["conv-bn"] - by_seed["bn-conv"]).to_numpy()
-    mean, low, high = (number(float(x)) for x in (difference.mean(), *t_interval(difference)))
     text = (
         f"As a check of the method, the study `{CHECK}` has nothing in the activation's place, so "
         f"that some orders become one network: of its {len(runs)} runs, {each.ngroups} networks "
         f"are left, and all runs of each are {same}. Of the two kinds that are left, BN behind "
-        f"the convolution minus BN before it is {mean} pp [{low}, {high}]; the comparison of "
+        f"the convolution minus BN before it is {_estimate(difference)}; the comparison of "
         f"{claim['id']}, which holds a part of that, comes to {claim['short']}, "
         f"{claim['verdict']}."
     )
     return [text, ""]
+
+
+def _estimate(values: "np.ndarray[Any, Any]") -> str:
+    """The mean of percentage points, one a seed, with its 95 % interval."""
+    mean, low, high = (number(float(x)) for x in (values.mean(), *t_interval(values)))
+    return f"{mean} pp [{low}, {high}]"
 
 
 def _caveats(main: Published) -> list[str]:
@@ -160,19 +167,9 @@ def _caveats(main: Published) -> list[str]:
     return [*found, ""] if found else []
 
 
-def _without_activation(folder: Path) -> "pd.DataFrame":
-    """Depth, seed, the layers that are `left` of the order, and the accuracy; one row a run."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
-            "depth": record.run.arm.depth,
-            "seed": record.run.seed,
-            "left": "-".join(x for x in record.run.arm.ordering.split("-") if x != "act"),
-            "test_accuracy_pp": 100 * record.curve[-1].test_correct / record.n_test,
-        }
-        for record in read_tables(folder)
-    )
+def published_runs(folder: Path) -> "pd.DataFrame":
+    """The published runs, a row each."""
+    return runs_table(published_study(folder), read_tables(folder))
 
 
 def _headlines(published: Sequence[Published]) -> list[str]:
@@ -194,8 +191,7 @@ def _headline_row(p: Published, name: str) -> str:
     claim, runs = p.claim(name), p.manifest["runs"]["published"]
     said = "not tested"
     if claim and claim["verdict"] != "not tested":
-        small = ", and too small to matter" if claim["too_small"] else ""
-        said = f"**{claim['verdict']}{small}**, {claim['short']}"
+        said = f"**{_verdict(claim)}**, {claim['short']}"
     cells = [f"`{p.manifest['study']}`", _data(p), _grid(p), f"{runs:,}", said, _reports(p)]
     return f"| {' | '.join(cells)} |"
 
@@ -219,29 +215,19 @@ def relu_alone(published: Sequence[Published]) -> list[str]:
         return []
     said = []
     for p in pair:
-        values = bn_first_minus_act_first(p.folder, "relu")
-        mean, low, high = (number(float(x)) for x in (values.mean(), *t_interval(values)))
-        said.append(f"{mean} pp [{low}, {high}] in `{p.folder.name}`")
+        runs = published_runs(p.folder)
+        values = bn_first_minus_act_first(runs[runs["activation"] == "relu"])
+        said.append(f"{_estimate(values)} in `{p.folder.name}`")
     return ["", f"With ReLU alone the difference of T5 is {' and '.join(said)}."]
 
 
-def bn_first_minus_act_first(folder: Path, activation: str = "") -> "np.ndarray[Any, Any]":
+def bn_first_minus_act_first(runs: "pd.DataFrame") -> "np.ndarray[Any, Any]":
     """BN first minus activation first in test accuracy, percentage points, one value a seed.
 
-    Averaged over orders, depths and activations, or with one `activation` only.
+    Averaged over all else that the runs differ in.
     """
-    import pandas as pd
-
-    runs = pd.DataFrame(
-        {
-            "seed": record.run.seed,
-            "bn_class": Ordering(record.run.arm.ordering).bn_class,
-            "test_accuracy_pp": 100 * record.curve[-1].test_correct / record.n_test,
-        }
-        for record in read_tables(folder)
-        if record.run.arm.variant == "base" and activation in ("", record.run.arm.activation)
-    )
-    by_seed = runs.groupby(["seed", "bn_class"])["test_accuracy_pp"].mean().unstack()
+    classes = runs["ordering"].map(lambda name: Ordering(name).bn_class).rename("bn_class")
+    by_seed = runs.groupby([runs["seed"], classes])["test_accuracy_pp"].mean().unstack()
     return (by_seed["bn_first"] - by_seed["act_first"]).to_numpy()
 
 
@@ -274,10 +260,13 @@ def standing(main: Published) -> list[str]:
 
 
 def _row(claim: Mapping[str, Any]) -> str:
-    verdict = claim["verdict"] + (", and too small to matter" if claim["too_small"] else "")
     effect = claim["short"] if claim["verdict"] != "not tested" else ""
-    cells = [claim["id"], claim["sentence"], f"**{verdict}**", effect]
+    cells = [claim["id"], claim["sentence"], f"**{_verdict(claim)}**", effect]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _verdict(claim: Mapping[str, Any]) -> str:
+    return f"{claim['verdict']}{', and too small to matter' if claim['too_small'] else ''}"
 
 
 def _reports(p: Published) -> str:
@@ -307,7 +296,7 @@ def costs(published: Sequence[Published]) -> str:
     """What each published study costs to reproduce, from the processor time that was measured."""
     rows = [_cost_row(p) for p in published]
     lines = [
-        "| study | runs | processor time | two cores | eight cores | one GPU | measured on |",
+        "| study | runs | processor time | two cores | eight cores | one GPU | trained on |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
         *rows,
         "",
@@ -328,18 +317,15 @@ def _cost_row(p: Published) -> str:
     if on_gpu:
         trained = sum(m["runs"] for m in on_gpu)
         cells[3] = _duration(sum(m["run_seconds"] for m in on_gpu) * runs / trained)
-    cells = [f"`{p.manifest['study']}`", f"{runs:,}", *cells, _measured(p)]
+    cells = [f"`{p.manifest['study']}`", f"{runs:,}", *cells, _trained_on(p)]
     return f"| {' | '.join(cells)} |"
 
 
-def _measured(p: Published) -> str:
-    """How many of its runs were measured, where not all, and on which processors."""
+def _trained_on(p: Published) -> str:
+    """The processors that trained it, and how many of its runs were measured, where not all."""
     measured, runs = p.manifest["cost"]["measured_runs"], p.manifest["runs"]["planned"]
-    if not measured:
-        return "–"
-    part = f"{measured:,} runs: " if measured != runs else ""
-    devices = dict.fromkeys(made["device"] for made in p.manifest["trained_with"])
-    return part + " and ".join(devices)
+    devices = ", ".join(dict.fromkeys(made["device"] for made in p.manifest["trained_with"]))
+    return devices if measured == runs else f"{devices}; {measured:,} runs measured"
 
 
 def _duration(seconds: float) -> str:
