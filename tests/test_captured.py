@@ -103,11 +103,36 @@ def test_the_way_to_train_suits_the_device_and_the_study() -> None:
     assert jobs.trainer_kind(torch.device("cuda"), probes=True) is ProbedTrainer
 
 
-def test_seconds_of_training_and_evaluation_are_told_apart(digits: data.Dataset) -> None:
+class Clock:
+    """A clock that stands still but for what the test says that work takes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def taking(self, seconds: float, work: Callable[..., None]) -> Callable[..., None]:
+        def timed(*arguments: object) -> None:
+            work(*arguments)
+            self.now += seconds
+
+        return timed
+
+
+def test_seconds_of_training_and_evaluation_are_told_apart(
+    digits: data.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("bnorder.captured.time", clock)
+    for name, seconds in (("_step", 0.25), ("_evaluation_pass", 4.0)):
+        work = getattr(CapturedTrainer, name)
+        monkeypatch.setattr(CapturedTrainer, name, clock.taking(seconds, work))
     record = captured([Run(arm(), 3)], recipe(), digits, CPU, "config")[0]
-    assert 0 < record.cost.evaluate_seconds < record.cost.train_seconds
-    total = record.cost.evaluate_seconds + record.cost.train_seconds
-    assert total <= record.cost.wall_seconds
+    evaluations = len(record.curve)
+    assert record.cost.train_seconds == 0.25 * record.steps
+    assert record.cost.evaluate_seconds == 4.0 * evaluations
+    assert record.cost.images_per_second == 4.0 * recipe().batch_size
 
 
 @contextmanager
