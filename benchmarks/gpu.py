@@ -3,11 +3,15 @@
 Needs torch and the library's few dependencies, not Snakemake. Writes into --out:
 checks.csv     packed and captured training against the plain one and against the CPU, how far TF32
                and bf16 move the results, each with its largest difference;
-training.csv   images a second of the captured path, the plain path and a tutorial's loop, for each
-               order, depth 2 and 5, ReLU and ELU, with the bandwidth and arithmetic it comes to;
 replicas.csv   ways to convolve packed replicas, and whether each is exact;
+training.csv   images a second of the captured path (and with channels first), of the plain path and
+               of a tutorial's loop, for each order, depth 2 and 5, ReLU and ELU, with the bandwidth
+               and arithmetic it comes to;
 article.csv    wall seconds of the whole article study in one process.
-Without a GPU, --rehearse runs the same code on the CPU with tiny numbers, and on any data set.
+A part that fails says why, and the others go on; what is measured is written row by row. Where a
+call is shorter than all of it, --only takes parts of it, and --results keeps the article study's
+records, with which a second call goes on. Without a GPU, --rehearse runs the same code on the CPU
+with tiny numbers, and on any data set.
 """
 
 import argparse
@@ -15,7 +19,9 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +38,7 @@ from bnorder.captured import CapturedTrainer
 from bnorder.errors import UserError, exit_cleanly
 from bnorder.files import replacing
 from bnorder.network import Network
+from bnorder.optimiser import make_optimiser
 from bnorder.study import Arm, Recipe, Run, load_study
 from bnorder.training import Trainer
 
@@ -53,18 +60,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS))
     parser.add_argument("--rehearse", action="store_true", help="tiny numbers, also on a CPU")
+    parser.add_argument(
+        "--results", type=Path, help="keep the article study's records here, and go on with them"
+    )
     arguments = parser.parse_args()
     device = jobs.pick_device()
     if device.type != "cuda" and not arguments.rehearse:
         raise UserError("no GPU is visible; with --rehearse the same code runs on the CPU")
     arguments.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(device, data.load(arguments.data), arguments.rounds, arguments.rehearse)
-    for name in arguments.only:
-        start, rows = time.monotonic(), list[dict[str, Any]]()
-        for row in PARTS[name](bench):  # written one by one: the command may be cut
+    bench.results = arguments.results
+    failed = [name for name in arguments.only if not measured(name, bench, arguments.out)]
+    if failed:
+        raise UserError(f"failed: {', '.join(failed)}; the reasons stand above")
+
+
+def measured(name: str, bench: "Bench", out: Path) -> bool:
+    """Measure a part, its rows written one by one: the command may be cut. False if it fails."""
+    start, rows = time.monotonic(), list[dict[str, Any]]()
+    try:
+        for row in PARTS[name](bench):
             rows.append(row | bench.machine)
-            write(arguments.out / f"{name}.csv", rows)
-        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+            write(out / f"{name}.csv", rows)
+    except Exception:  # the time on a borrowed GPU is short: the other parts are still worth having
+        traceback.print_exc()
+        return False
+    print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+    return True
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -96,6 +118,7 @@ class Bench:
         self.recipe, self.seeds = self.study.recipe, self.study.seeds
         self.steps = 2 if rehearse else 100
         self.machine = vars(jobs.provenance(device))
+        self.results: Path | None = None
         training.set_exactness(self.recipe)
 
     def arms(self) -> list[Arm]:
@@ -179,13 +202,14 @@ def trained(
 
 
 def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Rates of the three ways, taking turns; images of all replicas count.
+    """Rates of the ways to train, taking turns; images of all replicas count.
 
     The clock runs for some steps of an epoch, whose order was drawn before: all its steps share it.
     """
     for arm in bench.arms():
         ways = {
-            "captured": captured_steps(bench, arm),
+            "captured": captured_steps(bench, arm, CapturedTrainer),
+            "channels_first": captured_steps(bench, arm, ChannelsFirst),
             "plain": plain_steps(bench, arm),
             "tutorial": tutorial_steps(bench, arm),
         }
@@ -193,7 +217,8 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
         for turn in range(bench.rounds + 1):
             for name, (replicas, next_steps) in ways.items():
                 images = bench.steps * bench.recipe.batch_size * replicas
-                rate = images / bench.seconds(next_steps())
+                with as_torch_comes() if name == "tutorial" else nullcontext():
+                    rate = images / bench.seconds(next_steps())
                 if turn:  # the first one warms up
                     rates[name].append(rate)
         row: dict[str, Any] = {
@@ -202,7 +227,7 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
             "depth": arm.depth,
             **{name: round(statistics.median(values)) for name, values in rates.items()},
         }
-        for other in ("plain", "tutorial"):
+        for other in ("channels_first", "plain", "tutorial"):
             ratios = [a / b for a, b in zip(rates["captured"], rates[other], strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
             row |= {f"captured_per_{other}": middle}
@@ -215,8 +240,40 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
 Way = tuple[int, Callable[[], Callable[[], None]]]
 
 
-def captured_steps(bench: Bench, arm: Arm) -> Way:
-    trainer = CapturedTrainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
+class ChannelsFirst(CapturedTrainer):
+    """The captured path in the other layout: cuDNN has other kernels for its grouped convolutions.
+
+    One operand in channels-last would choose that layout; the optimiser's averages must share it.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.network.to(memory_format=torch.contiguous_format)
+        self.optimiser = make_optimiser(self.network, self.recipe)
+        self.images = ImagesFirst(**vars(self.images))
+
+
+class ImagesFirst(training.Images):
+    """Images of a batch as (batch, S * channels, height, width) in that order of memory."""
+
+    def _as_input(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super()._as_input(pixels).contiguous()
+
+
+@contextmanager
+def as_torch_comes() -> Iterator[None]:
+    """cuDNN as a tutorial finds it: convolutions in TF32, any algorithm."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.deterministic
+    cudnn.allow_tf32, cudnn.deterministic = True, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic = before
+
+
+def captured_steps(bench: Bench, arm: Arm, kind: type[CapturedTrainer]) -> Way:
+    trainer = kind(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
 
     def next_steps() -> Callable[[], None]:
         trainer._begin_epoch()
@@ -272,22 +329,23 @@ def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, floa
 
 
 def replicas(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Forward and backward of one packed convolution, by each way to compute it."""
+    """Forward and backward of one packed convolution, by each way to compute it.
+
+    What is exact is computed on the CPU. Where the convolution is small, Python's part counts too.
+    """
     batch, width = bench.recipe.batch_size, bench.recipe.width
     side, s = bench.dataset.shape[1], len(bench.seeds)
     for size in (side, side // 2, side // 4):
         shape = (batch, s * width, size, size)
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(shape, generator=generator).to(bench.device)
-        w = torch.randn(s * width, width, 3, 3, generator=generator).to(bench.device)
+        x = torch.randn(shape, generator=generator)
+        w = torch.randn(s * width, width, 3, 3, generator=generator)
         exact = F.conv2d(x.double(), w.double(), padding=1, groups=s)
         for name, (convolve, layout) in WAYS.items():
-            xs = x.to(memory_format=layout).detach().requires_grad_()
-            ws = w.to(memory_format=layout).detach().requires_grad_()
-
+            xs, ws = (t.to(bench.device, memory_format=layout).requires_grad_() for t in (x, w))
             once = partial(forward_and_backward, convolve, xs, ws, s)
             many = partial(repeat, once, bench.steps)
-            error = float((once().double() - exact).abs().max() / exact.abs().max())
+            error = float((once().double().cpu() - exact).abs().max() / exact.abs().max())
             many()
             seconds = sorted(bench.seconds(many) / bench.steps for _ in range(bench.rounds))
             yield {
@@ -350,15 +408,23 @@ WAYS: dict[str, tuple[Callable[..., torch.Tensor], torch.memory_format]] = {
 
 def article(bench: Bench) -> Iterator[dict[str, Any]]:
     """The whole article study in this process: what `scripts/train_study.py` does."""
-    study = bench.study
-    with tempfile.TemporaryDirectory(prefix="bnorder-gpu-") as folder:
-        results = Path(folder)
-        data.save(bench.dataset, results / "data" / f"{bench.dataset.name}.pt")
-        start = time.monotonic()
-        runs = whole_study.train_study(study, results, lambda *_: None)
-        seconds = time.monotonic() - start
-        from bnorder.records import collect
+    from bnorder.records import collect
 
+    study, arms = bench.study, list[Arm]()
+
+    def report(done: float, images_per_second: float, arm: Arm) -> None:
+        if arm not in arms:
+            arms.append(arm)
+            print(f"{done:.0f} runs, {time.monotonic() - start:.1f} s: {arm.id}", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="bnorder-gpu-") as folder:
+        results = bench.results or Path(folder)
+        cache = results / "data" / f"{bench.dataset.name}.pt"
+        if not cache.exists():
+            data.save(bench.dataset, cache)
+        start = time.monotonic()
+        runs = whole_study.train_study(study, results, report)
+        seconds = time.monotonic() - start
         records = collect(study, results / study.name / "records")
     yield {
         "runs": runs,
@@ -370,9 +436,9 @@ def article(bench: Bench) -> Iterator[dict[str, Any]]:
 
 
 PARTS = {
+    "replicas": replicas,
     "checks": checks,
     "training": training_rates,
-    "replicas": replicas,
     "article": article,
 }
 

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tables
 
-from bnorder.errors import exit_cleanly
+from bnorder.errors import UserError, exit_cleanly
 
 BATCH = 128
 STEPS = 4  # of each contestant in a round
@@ -120,7 +120,10 @@ def turn(worker: "subprocess.Popen[str]") -> float:
     assert worker.stdout
     worker.stdin.write("go\n")
     worker.stdin.flush()
-    return float(worker.stdout.readline())
+    line = worker.stdout.readline()
+    if not line:
+        raise UserError("a contestant stopped; what it said stands above")
+    return float(line)
 
 
 def serve(name: str, number: int, data_file: Path) -> None:

@@ -34,6 +34,7 @@ class Replayed:
     def __init__(self, device: torch.device) -> None:
         self.device, self.calls = device, 0
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.side: Any = None  # one stream for all calls: each stream keeps memory of its own
 
     def __call__(self, action: Callable[[], None]) -> None:
         self.calls += 1
@@ -50,12 +51,13 @@ class Replayed:
 
     def _on_side_stream(self, action: Callable[[], None]) -> None:
         """What is recorded later must not have touched the default stream's memory before."""
-        side: Any = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        if self.side is None:
+            self.side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         current = torch.cuda.current_stream(self.device)
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
+        self.side.wait_stream(current)
+        with torch.cuda.stream(self.side):
             action()
-        current.wait_stream(side)
+        current.wait_stream(self.side)
 
 
 class Stopwatch:

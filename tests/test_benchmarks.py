@@ -59,6 +59,60 @@ def test_rows_are_kept_when_the_measurements_are_cut(
     assert [(row["first"], row["second"]) for row in rows] == [("1", ""), ("2", "3")]
 
 
+def test_a_part_that_fails_does_not_cost_the_others(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(bench: object) -> Iterator[dict[str, int]]:
+        yield {"first": 1}
+        raise RuntimeError("unable to find an engine")
+
+    def works(bench: object) -> Iterator[dict[str, int]]:
+        yield {"second": 2}
+
+    data.save(data.prepare("digits"), tmp_path / "digits.pt")
+    monkeypatch.setitem(gpu.PARTS, "replicas", fails)
+    monkeypatch.setitem(gpu.PARTS, "checks", works)
+    words = ["--rehearse", "--only", "replicas", "checks", "--data", str(tmp_path / "digits.pt")]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words, "--out", str(tmp_path)])
+    with pytest.raises(UserError, match="failed: replicas; the reasons stand above"):
+        gpu.main()
+    assert "unable to find an engine" in capsys.readouterr().err
+    for part, column in (("replicas", "first"), ("checks", "second")):
+        assert column in (tmp_path / f"{part}.csv").read_text()
+
+
+def test_the_article_study_goes_on_from_the_records_that_a_cut_call_left(
+    gpu: Any, tmp_path: Path
+) -> None:
+    bench = gpu.Bench(torch.device("cpu"), data.prepare("digits"), 1, True)
+    bench.results = tmp_path
+    assert [row["runs"] for row in gpu.article(bench)] == [2]
+    assert [row["runs"] for row in gpu.article(bench)] == [0]
+
+
+def test_a_tutorial_on_a_gpu_has_torch_as_it_comes(gpu: Any) -> None:
+    gpu.Bench(torch.device("cpu"), data.prepare("digits"), 1, True)
+    cudnn = torch.backends.cudnn
+    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+    with gpu.as_torch_comes():
+        assert (cudnn.allow_tf32, cudnn.deterministic) == (True, False)
+    assert (cudnn.allow_tf32, cudnn.deterministic) == (False, True)
+
+
+def test_channels_first_is_that_in_all_that_a_convolution_reads(gpu: Any) -> None:
+    bench = gpu.Bench(torch.device("cpu"), data.prepare("digits"), 1, True)
+    recipe, seeds = bench.recipe, bench.seeds
+    trainer = gpu.ChannelsFirst(bench.arms()[0], recipe, bench.dataset, seeds, bench.device)
+    trainer.run()
+    images, _ = trainer.images.batch(trainer.order[0])
+    weights = [p for p in trainer.network.body.parameters() if p.dim() == 4]
+    assert weights and all(t.is_contiguous() for t in (images, *weights))
+    assert all(
+        a.stride() == b.stride()
+        for a, b in zip(trainer.optimiser.parameters, trainer.optimiser.means, strict=True)
+    )
+
+
 def test_another_data_set_is_measured_only_in_a_rehearsal(gpu: Any) -> None:
     digits, cpu = data.prepare("digits"), torch.device("cpu")
     with pytest.raises(UserError, match="--data holds digits; expected mnist, or --rehearse"):
