@@ -339,6 +339,7 @@ def _build(raw: Mapping[str, Any], path: str | Path) -> Study:
         _refuse_repeats(axis, getattr(study, axis), path)
     _refuse_twins(study.activations, path)
     _refuse_too_many(study, path)
+    _refuse_probes_in_tf32(study, path)
     _refuse_repeats("arms", (arm.id for arm in study.arms()), path)
     return study
 
@@ -360,6 +361,16 @@ def _refuse_too_many(study: Study, path: str | Path) -> None:
     runs = math.prod(map(len, axes)) * len(study.seeds)
     if runs > LARGEST_STUDY:
         raise UserError(f"{path}: a grid of {runs:,} runs; expected at most {LARGEST_STUDY:,}")
+
+
+def _refuse_probes_in_tf32(study: Study, path: str | Path) -> None:
+    """Probes are read in float32; TF32 is a setting of the whole process, theirs too."""
+    for variant in study.variants:
+        if study.probes and study.recipe_for(variant).precision == "tf32":
+            raise UserError(
+                f"{path}: probes with precision tf32 (in variants.{variant}); expected float32 or "
+                "bf16 where there are probes"
+            )
 
 
 def _variants(raw: Mapping[str, Any], path: str | Path) -> dict[str, dict[str, Any]]:

@@ -241,6 +241,11 @@ STUDIES: dict[str, tuple[str | bytes, list[str]]] = {
     "claims that are none": (STUDY + "claims: bad.yaml", ["bad.yaml", "unknown key"]),
     "data_dirs as text": (STUDY + "data_dirs: x", ["data_dirs is", "array"]),
     "probes as text": (STUDY + "probes: 'yes'", ['probes is "yes"', "boolean"]),
+    "probes in tf32": (
+        STUDY + "probes: true\nvariants: {base: {}, fast: {precision: tf32}}",
+        ["probes with precision tf32 (in variants.fast)", "float32 or bf16"],
+    ),
+    "no momentum": (STUDY + "recipe: {momentum: 0}", ["momentum is 0", "more than 0"]),
 }
 
 
