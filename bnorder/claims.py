@@ -164,6 +164,7 @@ class Verdict:
     p_for: bool = True  # p speaks for the claim; False: against it
     stability: Stability | None = None
     checks_disagree: tuple[str, ...] = field(default=())
+    diverged: int = 0  # of the runs behind it
 
     @property
     def n(self) -> int:

@@ -19,6 +19,7 @@ SPLIT_SEED = 20231101  # of the stratified split, for data sets without one of t
 TEST_FRACTION = 0.3  # of such a split
 FOLDER_SIDE = 32  # pixels; the side to which a user's images are resized
 FORMAT = 1  # of the cache file
+SOURCE = ".source"  # beside the cache of a user's images: what their folder looked like
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def prepare(name: str, data_dirs: Sequence[str] = ()) -> Dataset:
     if kind == "digits":
         return _digits()
     if kind == "folder":
-        return _folder(name, Path(path))
+        return _folder(name, Path(path).expanduser())
     from_environment = os.environ.get("BNORDER_DATA", "").split(os.pathsep)
     directories = [Path(d).expanduser() for d in [*from_environment, *data_dirs] if d]
     return _torchvision(name, directories)
@@ -157,7 +158,13 @@ def _folder(name: str, path: Path) -> Dataset:
         raise UserError(f"data set {name}: no such folder; expected one folder of images a class")
     parts = [path / "train", path / "test"]
     if all(part.is_dir() for part in parts):
-        classes = _class_names(name, parts[0])
+        classes, others = (_class_names(name, part) for part in parts)
+        if others != classes:
+            odd = min(set(classes) ^ set(others))
+            raise UserError(
+                f"data set {name}: train and test have not the same classes, such as {odd}; "
+                "expected a folder of each in both"
+            )
         train, test = (_read_classes(name, part, classes) for part in parts)
         return _dataset(name, *train, *test, classes)
     classes = _class_names(name, path)
@@ -184,9 +191,17 @@ def _read_classes(name: str, path: Path, classes: Sequence[str]) -> tuple[Any, l
     images = []
     for file, _ in files:
         try:
-            image = Image.open(file).convert("RGB").resize((FOLDER_SIDE, FOLDER_SIDE))
-        except (UnidentifiedImageError, OSError) as error:
+            image = Image.open(file)
+            if image.mode[0] in "IF":  # their values would be cut off at 255, not scaled
+                raise UserError(
+                    f"data set {name}: {file} has pixels of more than 8 bits (mode {image.mode}); "
+                    "expected 8 bits a channel"
+                )
+            image = image.convert("RGB").resize((FOLDER_SIDE, FOLDER_SIDE))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise UserError(f"data set {name}: {file} is no readable image ({error})") from None
+        except Image.DecompressionBombError as error:
+            raise UserError(f"data set {name}: {file} is too large ({error})") from None
         images.append(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
     missing = set(range(len(classes))) - {label for _, label in files}
     if missing:
@@ -272,6 +287,30 @@ def save(dataset: Dataset, path: Path) -> None:
     }
     text = json.dumps(summary, indent=1) + "\n"
     write_atomically(path.with_suffix(".json"), text.encode())
+    state = folder_state(dataset.name, path)
+    if state:
+        write_atomically(path.with_suffix(SOURCE), state.encode())
+
+
+def folder_state(name: str, cache: Path) -> str:
+    """Digest of names, sizes and times of a user's images, by which a change is noticed.
+
+    Where their folder is gone, that of the images in `cache`, which is all that is left of them.
+    Empty for other data sets: their files' checksums are known.
+    """
+    kind, _, path = name.partition(":")
+    if kind != "folder":
+        return ""
+    folder, source = Path(path).expanduser(), cache.with_suffix(SOURCE)
+    if not folder.is_dir():
+        return source.read_text() if source.exists() else ""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            seen = file.stat()
+            line = f"{file.relative_to(folder)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def load(path: Path) -> Dataset:

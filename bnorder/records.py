@@ -287,7 +287,7 @@ def _run_row(study: Study, record: Record) -> dict[str, Any]:
         "parameters": record.parameters,
     }
     for threshold in study.thresholds:
-        row[f"steps_to_{threshold:g}"] = _steps_to(record, threshold)
+        row[f"steps_to_{threshold:.15g}"] = _steps_to(record, threshold)
     if study.probes:
         row |= _probe_measures(record)
     hashes = {k: getattr(record, k) for k in ("config_hash", "code_hash", "data_sha256")}

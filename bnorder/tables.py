@@ -24,7 +24,15 @@ DEFAULTS: dict[str, str | int] = {
     "depth": 0,
     "variant": "base",
 }
-NUMBERS = ("test_loss", "test_error_area", "train_accuracy_pp", "train_loss", "diverged_step")
+NUMBERS = (
+    "test_loss",
+    "test_error_area",
+    "train_accuracy_pp",
+    "train_loss",
+    "diverged_step",
+    "wall_seconds",
+    "images_per_second",
+)
 LONGEST_NAME = 200
 LARGEST_WHOLE = 2**53  # as doubles, which the numbers pass through, hold them exactly
 ROUNDING = 0.0051  # points by which an accuracy printed with two digits may miss its counts

@@ -37,10 +37,10 @@ def main() -> None:
     if missing and not (arguments.allow_missing and found[0]):
         for run in missing:
             print(f"missing: {run}")
+        report = "" if arguments.allow_missing else ", or report what is there with ALLOW_MISSING=1"
         raise UserError(
             f"{study.name}: {len(missing)} of {sum(len(part.runs()) for part in parts)} runs have "
-            f"no record, such as {missing[0]}; train them, or report what is there with "
-            "ALLOW_MISSING=1"
+            f"no record, such as {missing[0]}; train them{report}"
         )
     records.write_tables(study, found[0], arguments.out)
     for part, there in zip(parts[1:], found[1:], strict=True):

@@ -85,7 +85,10 @@ def hold(
     from bnorder.records import collect
 
     if not folder.is_dir():
-        raise UserError(f"--trained: no folder {folder}; expected results/{study.name}/records")
+        raise UserError(
+            f"--trained: no folder {folder}; expected the records of a study that you have trained "
+            f"(make report STUDY={study.name} leaves them in results/{study.name}/records)"
+        )
     trained = collect(study, folder)
     if not trained:
         raise UserError(f"--trained: {folder} has no record of a run of {study.name}")

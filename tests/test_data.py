@@ -4,6 +4,7 @@ import gzip
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,3 +174,50 @@ def test_bad_folders_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "other" / "x.png").write_text("no image")
     with pytest.raises(UserError, match=r"x\.png is no readable image"):
         data.prepare(f"folder:{tmp_path}")
+    (tmp_path / "other" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    with pytest.raises(UserError, match=r"x\.png is no readable image"):
+        data.prepare(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("pixels", [np.full((8, 8), 40_000, np.uint16), np.ones((8, 8), "f4")])
+def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path, pixels: Any) -> None:
+    root = image_folder(tmp_path, {"a": (8, 8), "b": (8, 8)})
+    Image.fromarray(pixels).save(root / "b" / "deep.tiff")
+    with pytest.raises(UserError, match=r"deep\.tiff has pixels of more than 8 bits"):
+        data.prepare(f"folder:{root}")
+
+
+def test_an_image_that_is_too_large_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = image_folder(tmp_path, {"a": (8, 8), "b": (8, 8)})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(UserError, match=r"0\.png is too large"):
+        data.prepare(f"folder:{root}")
+
+
+def test_a_class_of_one_part_only_is_refused(tmp_path: Path) -> None:
+    image_folder(tmp_path / "train", {"a": (8, 8), "b": (8, 8)})
+    image_folder(tmp_path / "test", {"a": (8, 8), "b": (8, 8), "c": (8, 8)})
+    with pytest.raises(UserError, match="have not the same classes, such as c"):
+        data.prepare(f"folder:{tmp_path}")
+
+
+def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    image_folder(tmp_path / "pets", {"a": (8, 8), "b": (8, 8)}, count=4)
+    assert data.prepare("folder:~/pets").classes == ("a", "b")
+
+
+def test_a_changed_folder_is_noticed_and_a_lost_one_is_not_needed(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "pets", {"a": (8, 8), "b": (8, 8)}, count=4)
+    name, cache = f"folder:{root}", tmp_path / "cache.pt"
+    data.save(data.prepare(name), cache)
+    before = data.folder_state(name, cache)
+    assert before and before == data.folder_state(name, cache)
+    (root / "a" / "0.png").rename(root / "a" / "zero.png")
+    after = data.folder_state(name, cache)
+    assert after != before
+    root.rename(tmp_path / "moved")
+    assert data.folder_state(name, cache) == before
+    assert data.folder_state("mnist", cache) == data.folder_state("folder:/nowhere", root) == ""

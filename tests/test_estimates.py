@@ -195,6 +195,16 @@ def test_power_of_tost_is_within_two_points_of_simulation(effect: float) -> None
     assert est.power_of_tost(effect, 0.2, 0.2, 10, 0.05) == pytest.approx(found, abs=0.02)
 
 
+def test_without_spread_power_is_that_of_the_test() -> None:
+    for n in (4, 5):  # 2^-4 is above the level, 2^-5 below
+        shown = bool(est.tost_p(np.zeros(n), 0.2) < 0.05)
+        assert shown == (n == 5)
+        assert est.power_of_tost(0.0, 0.2, 0.0, n, 0.05) == float(shown)
+        assert est.power_of_tost(0.3, 0.2, 0.0, n, 0.05) == 0
+        assert (est.smallest_equivalence(0.0, n, 0.05) == 0) == shown
+        assert math.isnan(est.smallest_equivalence(0.0, n, 0.05)) != shown
+
+
 def test_too_few_seeds_can_find_nothing() -> None:
     assert math.isnan(est.smallest_detectable(1.0, 5, 0.05))
     assert math.isnan(est.smallest_detectable(1.0, 10, 0.05 / 26))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bnorder.claims import VERDICTS, Claim, Verdict
+from bnorder.claims import VERDICTS, Claim, Note, Verdict
 from bnorder.language.english import ENGLISH
 from bnorder.language.printing import number, p_value
 from bnorder.language.sentences import Writer
@@ -224,10 +224,19 @@ def test_caveats_name_what_is_missing_diverged_too_few_and_unstable() -> None:
     counts = {"expected": 300, "present": 297, "diverged": 2, "missing": 3}
     found = " ".join(Writer().caveats([v], counts, 10))
     assert "3 of the 300 runs are missing" in found
-    assert "2 of the 297 runs diverged" in found
+    assert "2 of the 297 runs diverged" in found and "Of the runs behind" not in found
+    touched = " ".join(Writer().caveats([replace(v, diverged=2)], counts, 10))
+    assert f"Of the runs behind {v.claim.id}, some diverged" in touched
     few = Writer().caveats([judge_one(claim(), SPREAD[:4] + 0.5)], dict.fromkeys(counts, 0), 4)
     assert any("With 4 seeds no p-value can be below .125" in line for line in few)
     assert Writer().caveats([judge_one(claim(), SPREAD + 0.5)], dict.fromkeys(counts, 0), 10) == []
+
+
+def test_a_dated_change_is_told_where_its_claim_was_tested() -> None:
+    v = judge_one(claim(), SPREAD + 0.5)
+    counts = dict.fromkeys(("expected", "present", "diverged", "missing"), 0)
+    notes = [Note("2026-01-01", v.claim.id, "changed."), Note("2026-01-01", "another", "too.")]
+    assert Writer().caveats([v], counts, 10, notes) == [f"2026-01-01, {v.claim.id}: changed."]
 
 
 def test_a_family_too_large_for_its_seeds_is_told() -> None:

@@ -78,7 +78,8 @@ SENTENCES = {
     "caveat_diverged": "{present} 次训练中有 {n} 次发散；以其最后的准确率计入。",
     "caveat_seeds": "以 {n} 个种子，p 值不可能低于 {p}：符号翻转检验既不能支持也不能反驳任何论断。",
     "caveat_family": "“{family}”一族有 {m} 条论断，只有 {n} 个种子：没有 p 值能通过 Holm 法的第一步。",
-    "caveat_checks": "{ids} 的判定依据符号翻转检验，而另有检验与之不一致。",
+    "caveat_behind": "{ids} 所依据的训练中有发散者：没有训练成的网络之间的差说明不了什么。",
+    "caveat_checks": "就 {ids} 而言，对同样的差，符号翻转检验与另一检验的 p 值（均未校正）分处 5% 两侧。",
     "caveat_unstable": "重新抽取种子时，{ids} 的判定重现的次数不到五分之四。",
     "caveat_note": "{date}，{claim}：{text}",
     "and": " 和 ",
@@ -684,9 +685,9 @@ KNOWN = {
     "T4's gap in the variation of the batch mean for ReLU − its gap for LeakyReLU, for ELU": "T4 中批均值变异的差距："
     "ReLU 下 − LeakyReLU 下、ReLU 下 − ELU 下",
     "the margin of 0.2 pp, which the plan gives to accuracy, had also been applied to error averaged "
-    "over the training, here and in T1; such a difference has no margin now. No verdict became another "
-    "by it, but E6 is no longer called too small to matter.": "方案中 0.2 个百分点的容限是就准确率而言的，此前也用到了"
-    "训练期间平均的错误率上（此处与 T1）；现在这样的差不再有容限。没有任何判定因此改变，只是 E6 不再称为小得无关紧要。",
+    "over the training, here and in T1; such a difference has no margin now. In the published studies "
+    "no verdict became another by it, but `article` no longer calls E6 too small to matter.": "方案中 0.2 个百分点的容限是就准确率而言的，此前也用到了"
+    "训练期间平均的错误率上（此处与 T1）；现在这样的差不再有容限。已发表的研究中没有任何判定因此改变，只是 `article` 不再称 E6 为小得无关紧要。",
     "Which order is right depends on the data set and the network.": "哪种顺序合适，取决于数据集与网络。",
     "any difference between two orders with BN that is another one on another data set, and any that is "
     "another one at another depth; every pair of orders against every pair of data sets, or of depths, the "

@@ -99,8 +99,10 @@ SENTENCES = {
     "support or contradict any claim.",
     "caveat_family": "In the family “{family}” {m} claims share {n} seeds: no p-value can pass "
     "the first step of Holm's procedure on the sign-flip test.",
-    "caveat_checks": "The verdict on {ids} rests on a sign-flip test with which another test "
-    "disagrees.",
+    "caveat_behind": "Of the runs behind {ids}, some diverged: a difference between networks that "
+    "did not train says little.",
+    "caveat_checks": "On {ids}, the sign-flip test and another test of the same differences fall "
+    "on different sides of 5 %, both before correction.",
     "caveat_unstable": "When the seeds are drawn anew, the verdict on {ids} comes out in fewer "
     "than four of five draws.",
     "caveat_note": "{date}, {claim}: {text}",

@@ -285,8 +285,11 @@ class Writer:
             found.append(
                 self.say("caveat_diverged", n=counts["diverged"], present=counts["present"])
             )
-        found += self._too_few_seeds(verdicts, n_seeds)
         comma = self.language.templates["comma"]
+        behind = [v.claim.id for v in verdicts if v.diverged]
+        if behind:
+            found.append(self.say("caveat_behind", ids=comma.join(behind)))
+        found += self._too_few_seeds(verdicts, n_seeds)
         doubted = [v.claim.id for v in verdicts if v.checks_disagree]
         if doubted:
             found.append(self.say("caveat_checks", ids=comma.join(doubted)))
@@ -295,9 +298,11 @@ class Writer:
         ]
         if shaky:
             found.append(self.say("caveat_unstable", ids=comma.join(shaky)))
+        tested = {v.claim.id for v in verdicts if v.estimates}
         found += [
             self.say("caveat_note", date=n.date, claim=n.claim, text=self.own(n.text))
             for n in notes
+            if n.claim in tested
         ]
         return found
 

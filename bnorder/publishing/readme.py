@@ -33,10 +33,11 @@ CHECK = "sanity"  # the study that checks the method
 CLAIMS_PAGE = "docs/published.md"
 SMALL = "digits"  # the data set that comes with scikit-learn: it shows the machinery
 COST_WORDS = """\
-Processor time is the workflow's own measurement of the training jobs, scaled to all runs of the
-study; Snakemake takes it every half minute, so a job may count up to half a minute too little. A
-job uses one core, so the times on two and on eight cores are computed from it and from the number
-of jobs. Set-up, statistics and report come on top. A column that was not measured says so."""
+Core time is how long the training jobs took by the clock, one core each, as the workflow measured
+it, scaled to all runs of the study; where the machine had other work besides, that counts too. The
+times on two and on eight cores are computed from it and from the number of jobs. Processors differ
+by more than two times. Set-up, statistics and report come on top. A column that was not measured
+says so."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ def _grid(p: Published) -> str:
     words = language("en")
     depths = f"depth{'s' * (len(study.depths) > 1)} {words.join([str(d) for d in study.depths])}"
     activations = words.join([activation_words(a, words) for a in study.activations])
-    return f"{len(study.orderings)} orders; {activations}; {depths}; {n}"
+    cut = "; strides for pooling" if study.recipe.downsampling == "stride" else ""
+    return f"{len(study.orderings)} orders; {activations}; {depths}{cut}; {n}"
 
 
 def relu_alone(published: Sequence[Published]) -> list[str]:
@@ -293,10 +295,10 @@ def _link(p: Published) -> str:
 
 
 def costs(published: Sequence[Published]) -> str:
-    """What each published study costs to reproduce, from the processor time that was measured."""
+    """What each published study costs to reproduce, from what its training jobs took."""
     rows = [_cost_row(p) for p in published]
     lines = [
-        "| study | runs | processor time | two cores | eight cores | one GPU | trained on |",
+        "| study | runs | core time | two cores | eight cores | one GPU | trained on |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
         *rows,
         "",
@@ -309,7 +311,7 @@ def _cost_row(p: Published) -> str:
     cost, runs = p.manifest["cost"], p.manifest["runs"]["planned"]
     cells = ["not measured"] * 4
     if cost["measured_runs"]:
-        seconds = cost["measured_processor_seconds"] * runs / cost["measured_runs"]
+        seconds = cost["measured_job_seconds"] * runs / cost["measured_runs"]
         jobs = p.manifest["jobs"]
         rounds = [math.ceil(jobs / cores) for cores in (2, 8)]
         cells[:3] = [_duration(seconds), *(_duration(seconds * n / jobs) for n in rounds)]

@@ -6,7 +6,7 @@ differences that are equal tie, and no test breaks on the rounding of a mean.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -123,6 +123,13 @@ class RunTable:
         there[self._places] = True
         return there
 
+    def diverged(self, arms: Collection[Arm]) -> int:
+        """Runs of `arms` that diverged; 0 where the table does not say."""
+        if "status" not in self.runs:
+            return 0
+        found = self.runs.loc[self.runs["status"] == "diverged", list(AXES)]
+        return sum(Arm(*cell) in arms for cell in found.itertuples(index=False, name=None))
+
     def measured(self, measure: str) -> Measured | None:
         """A measure by arm and seed; None where the table has no such column."""
         if measure not in self.runs:
@@ -218,7 +225,7 @@ def _axis_values(axis: str, term: Term, grid: Grid) -> Sequence[str | int]:
     if axis == "ordering":
         return _orderings(term, grid)
     have = grid.values(axis)
-    default: tuple[str | int, ...] = ("base",) if axis == "variant" and "base" in have else ("all",)
+    default: tuple[str | int, ...] = ("base",) if axis == "variant" and len(have) > 1 else ("all",)
     named = term.select.get(axis, default)
     if named == ("all",):
         return have

@@ -362,8 +362,8 @@ def power_of_tost(effect: float, margin: float, sd: float, n: int, level: float)
 
     if n < 2:
         return 0.0
-    if sd == 0:
-        return 1.0 if abs(effect) < margin else 0.0
+    if sd == 0:  # then p is 2^-n, as in `tost_p`
+        return float(abs(effect) < margin and 0.5**n < level)
     critical = stats.t.ppf(1 - level, n - 1)
     # Equal-probability points of s / sigma: a quadrature that needs no tuning.
     points = stats.chi2.ppf((np.arange(400) + 0.5) / 400, n - 1)
@@ -394,10 +394,13 @@ def smallest_detectable(sd: float, n: int, level: float, power: float = 0.8) -> 
 
 
 def smallest_equivalence(sd: float, n: int, level: float, power: float = 0.8) -> float:
-    """The least margin within which n seeds would show equivalence of equals with `power`."""
+    """The least margin within which n seeds would show equivalence of equals with `power`.
+
+    NaN where none would do: without spread a handful of seeds proves nothing.
+    """
     from scipy import optimize
 
-    if n < 2:
+    if n < 2 or (sd == 0 and 0.5**n >= level):
         return math.nan
     if sd == 0:
         return 0.0

@@ -229,6 +229,7 @@ def _verdict(
         p_for=bool(decisions.p_for[0, column]),
         stability=stability,
         checks_disagree=_disagreements(claim, estimates),
+        diverged=table.diverged({arm for contrast in contrasts for arm in contrast.weights}),
     )
 
 

@@ -1,5 +1,6 @@
 # The study that this run is about, and what the rules ask about it. Nothing here is heavy: no
 # torch, no network, nothing read but the study, the claims and the library's source.
+from bnorder.data import folder_state
 from bnorder.devices import cuda_devices
 from bnorder.dictionary import tables
 from bnorder.language import CODES, language

@@ -45,6 +45,9 @@ rule data:
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset],
         code=DATA_SOURCE,
+        source=lambda wildcards, output: folder_state(
+            DATASETS[wildcards.dataset], Path(output.data)
+        ),
         folders=[f"--data-dir={folder}" for folder in STUDY.data_dirs],
     shell:
         "python scripts/data.py --dataset {params.dataset:q} {params.folders:q} "
