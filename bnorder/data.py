@@ -197,12 +197,12 @@ def _read_classes(name: str, path: Path, classes: Sequence[str]) -> tuple[Any, l
                     f"data set {name}: {file} has pixels of more than 8 bits (mode {image.mode}); "
                     "expected 8 bits a channel"
                 )
-            image = image.convert("RGB").resize((FOLDER_SIDE, FOLDER_SIDE))
+            small = image.convert("RGB").resize((FOLDER_SIDE, FOLDER_SIDE))
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise UserError(f"data set {name}: {file} is no readable image ({error})") from None
         except Image.DecompressionBombError as error:
             raise UserError(f"data set {name}: {file} is too large ({error})") from None
-        images.append(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+        images.append(np.asarray(small, dtype=np.uint8).transpose(2, 0, 1))
     missing = set(range(len(classes))) - {label for _, label in files}
     if missing:
         raise UserError(f"data set {name}: no image in {path / classes[min(missing)]}")
