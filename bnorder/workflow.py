@@ -143,7 +143,7 @@ def check_folders(datasets: Iterable[str], caches: Path = Path("results", "data"
     for dataset in datasets:
         kind, _, path = dataset.partition(":")
         cached = (caches / f"{dataset_slug(dataset)}.pt").exists()
-        if kind == "folder" and not cached and not os.path.isdir(path):
+        if kind == "folder" and not cached and not os.path.isdir(os.path.expanduser(path)):
             raise UserError(
                 f"data set {dataset}: no such folder; expected one folder of images a class"
             )

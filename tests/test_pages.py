@@ -220,12 +220,19 @@ def test_the_same_study_with_other_seeds_is_held_beside_the_answer() -> None:
 
 def test_costs_are_shared_among_cores_job_by_job() -> None:
     first = read_published(REPOSITORY)[0]
-    cost = {"measured_runs": 50, "measured_processor_seconds": 3600.0}
+    seconds = {"measured_processor_seconds": 3600.0, "measured_job_seconds": 4000.0}
+    cost = {"measured_runs": 50} | seconds
     changed = dict(first.manifest) | {"jobs": 3, "cost": cost, "trained_with": []}
     changed["runs"] = first.manifest["runs"] | {"planned": 150}
     row = costs([replace(first, manifest=changed)]).splitlines()[2]
     assert "| 150 | 3.0 h | 2.0 h | 60 min | not measured | " in row
     assert row.endswith("; 50 runs measured |")
+    # What Snakemake's readings miss is added, and no more than the clock has.
+    seconds |= {"measured_processor_seconds": 1.0, "measured_job_seconds": 11.0}
+    for by_the_clock, said in ((11.0, "33 s"), (600.0, "48 s")):
+        seconds["measured_job_seconds"] = by_the_clock
+        short = changed | {"cost": {"measured_runs": 50} | seconds}
+        assert f"| 150 | {said} |" in costs([replace(first, manifest=short)])
 
 
 def test_a_block_without_its_markers_is_refused() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY
+from PIL import Image
 from snakemake.cli import parse_config
 
 from bnorder import workflow
@@ -534,6 +535,22 @@ def test_absent_folder_of_images_stops_the_workflow_before_it_runs(plan: Runner)
     assert "error: data set folder:/nowhere/images: no such folder; expected" in stopped.text
     assert "Building DAG" not in stopped.text
     assert "Traceback" not in stopped.text
+
+
+def test_a_changed_folder_of_images_is_read_again(
+    first: Done, run: Runner, plan: Runner, tmp_path: Path
+) -> None:
+    for number, label in enumerate("aabbaabb"):
+        (tmp_path / label).mkdir(exist_ok=True)
+        Image.new("L", (8, 8), number).save(tmp_path / label / f"{number}.png")
+    config = f"datasets=folder:{tmp_path}"
+    made = run(*SNAKEMAKE, "--cores=1", "--until", "data", "--config", "study=tiny", config)
+    assert made.status == 0, made.text
+    assert "data" not in plan("tiny", config).planned()
+    (tmp_path / "a" / "0.png").unlink()
+    assert plan("tiny", config).planned()["data"] == 1
+    tmp_path.rename(tmp_path.with_name("moved"))
+    assert "data" not in plan("tiny", config).planned()
 
 
 def test_a_cached_folder_of_images_may_be_gone(tmp_path: Path) -> None:

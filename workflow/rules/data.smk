@@ -45,8 +45,9 @@ rule data:
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset],
         code=DATA_SOURCE,
-        source=lambda wildcards, output: folder_state(
-            DATASETS[wildcards.dataset], Path(output.data)
+        # Not from `output`: what is made of that is no reason to run again.
+        source=lambda wildcards: folder_state(
+            DATASETS[wildcards.dataset], Path(f"results/data/{wildcards.dataset}.pt")
         ),
         folders=[f"--data-dir={folder}" for folder in STUDY.data_dirs],
     shell:
