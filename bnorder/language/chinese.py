@@ -686,8 +686,8 @@ KNOWN = {
     "ReLU 下 − LeakyReLU 下、ReLU 下 − ELU 下",
     "the margin of 0.2 pp, which the plan gives to accuracy, had also been applied to error averaged "
     "over the training, here and in T1; such a difference has no margin now. In the published studies "
-    "no verdict became another by it, but `article` no longer calls E6 too small to matter.": "方案中 0.2 个百分点的容限是就准确率而言的，此前也用到了"
-    "训练期间平均的错误率上（此处与 T1）；现在这样的差不再有容限。已发表的研究中没有任何判定因此改变，只是 `article` 不再称 E6 为小得无关紧要。",
+    "no verdict became another by it, but one of them no longer calls E6 too small to matter.": "方案中 0.2 个百分点的容限是就准确率而言的，此前也用到了"
+    "训练期间平均的错误率上（此处与 T1）；现在这样的差不再有容限。已发表的研究中没有任何判定因此改变，只是其中一项不再称 E6 为小得无关紧要。",
     "Which order is right depends on the data set and the network.": "哪种顺序合适，取决于数据集与网络。",
     "any difference between two orders with BN that is another one on another data set, and any that is "
     "another one at another depth; every pair of orders against every pair of data sets, or of depths, the "
