@@ -80,7 +80,21 @@ def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], S
     path = source / STUDY if source else study_path(str(config.get("study", "quick")))
     overrides = study_overrides(config)
     _refuse_unknown(overrides)
-    return path, overrides, load_study(path, overrides)
+    study = load_study(path, overrides)
+    if source:
+        _refuse_other_networks(study, load_study(path))
+    return path, overrides, study
+
+
+def _refuse_other_networks(study: Study, published: Study) -> None:
+    """Raise UserError where published records are asked to stand for runs of another recipe."""
+    theirs = {arm.id: published.config_hash(arm) for arm in published.arms()}
+    for arm in study.arms():
+        if theirs.get(arm.id) not in (None, study.config_hash(arm)):
+            raise UserError(
+                f"{study.name}: {arm.id} is published with another recipe or network; expected "
+                "FROM=published without what changes it (the same command without FROM trains it)"
+            )
 
 
 def _refuse_unknown(overrides: Iterable[object]) -> None:

@@ -670,6 +670,14 @@ def test_last_words_name_every_report(tmp_path: Path) -> None:
     assert [Path(line).name for line in shown] == names
 
 
+def test_published_records_stand_for_no_other_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"study": "quick", "from": "published"}
+    workflow.configured_study(config | {"seeds": 3, "thresholds": [50], "title": "Fewer"})
+    said = one_line_of(config | {"epochs": 3}, capsys)
+    assert "is published with another recipe or network" in said
+    assert "the same command without FROM trains it" in said
+
+
 def test_study_has_one_spelling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     same = [tmp_path / "studies/a.yaml", "./studies/a.yaml", "studies/a.yaml", "a"]
