@@ -125,6 +125,11 @@ def test_the_networks_with_strides_were_trained_in_two_published_studies() -> No
     ids = [{record.run.id for record in read_tables(folder)} for folder in folders]
     both = {run.replace(".base.", ".stride.") for run in ids[0]} & ids[1]
     assert (len(both), len(ids[0])) == (120, 140)
+    studies = {p.folder.name: p for p in read_published(REPOSITORY)}
+    there = studies["mechanism_relu"].claim("T6")
+    assert there and there["verdict"] == "supported"
+    text = text_of_report("controls_stride")
+    assert "T6 , ≈ negligible on the study's own recipe: ? inconclusive under Down-" in text
 
 
 def test_the_same_runs_get_two_verdicts_by_holm_s_correction() -> None:
