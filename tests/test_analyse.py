@@ -159,6 +159,14 @@ def test_a_run_that_is_not_of_the_study_is_refused(tmp_path: Path) -> None:
         load_inputs(tmp_path / "runs.parquet", CLAIMS, STUDY)
 
 
+def test_the_workflow_s_own_runs_are_analysed_as_csv_too(tmp_path: Path) -> None:
+    runs = article_runs().assign(wall_seconds=1.25, images_per_second=3000.5)
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    analyse(load_inputs(tmp_path / "runs.csv", CLAIMS, STUDY), tmp_path / "analysis")
+    facts = json.loads((tmp_path / "analysis" / "facts.json").read_text())
+    assert facts["cost"]["seconds"] == pytest.approx(1.25 * len(runs))
+
+
 # --- bring your own -----------------------------------------------------------------------------
 
 MINE = """ordering,seed,test_accuracy_pp,note

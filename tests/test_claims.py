@@ -1,6 +1,7 @@
 """The claims file: what it says, and one clear line for every way of getting it wrong."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -122,6 +123,12 @@ def test_t5_weighs_both_classes_over_all_cells_without_the_control(article: Clai
     assert not any(".conv-act." in arm for arm in found)
     assert {abs(w) for w in found.values()} == {Fraction(1, 12)}
     assert sum(found.values()) == 0
+
+
+def test_several_variants_without_a_base_are_not_averaged_over(article: Claims) -> None:
+    with pytest.raises(NotTested, match="no variant base, only short, long"):
+        weights(article, "T5", replace(GRID, variant=("short", "long")))
+    assert weights(article, "T5", replace(GRID, variant=("short",)))
 
 
 def test_t6_compares_the_least_with_the_greatest_depth(article: Claims) -> None:

@@ -152,6 +152,12 @@ def test_tables_hold_the_final_epoch_and_the_convergence(study: Study) -> None:
     assert row["test_error_area"] == pytest.approx(area / 40)
 
 
+def test_thresholds_that_differ_late_have_columns_of_their_own(study: Study) -> None:
+    near = replace(study, thresholds=(97.12345, 97.123451))
+    row = records.runs_table(near, [record(near, near.runs()[0])]).iloc[0]
+    assert {"steps_to_97.12345", "steps_to_97.123451"} <= set(row.index)
+
+
 def test_the_final_epoch_counts_and_not_the_best(study: Study) -> None:
     late = record(study, study.runs()[0], correct=(60, 539, 500, 400))
     row = records.runs_table(study, [late]).iloc[0]
