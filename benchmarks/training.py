@@ -32,7 +32,7 @@ import tables
 from bnorder.errors import UserError, exit_cleanly
 
 BATCH = 128
-STEPS = 4  # of each contestant in a round
+STEPS = 16  # of each contestant in a round: a worker has two batches ready before the first
 CONTESTANTS = ("ours", "floor", "ceiling", "tutorial_0", "tutorial_1")
 JOB_ENVIRONMENT = {  # as workflow/rules/train.smk sets it
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -74,7 +74,7 @@ def measure_all(out: Path, data: Path, rounds: int) -> None:
     start, rows, machine = time.monotonic(), [], tables.this_machine()
     for number, arm in enumerate(arms()):
         row = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
-        rows.append(row | measure(number, data, rounds))
+        rows.append(row | {"steps": STEPS} | measure(number, data, rounds))
         tables.write(out, rows, machine, list(row))
         left = (time.monotonic() - start) / len(rows) * (len(arms()) - len(rows))
         short = {k: v for k, v in rows[-1].items() if "_q" not in k}

@@ -18,6 +18,7 @@ PARTS = {  # part: whole
     "mechanism_relu": "mechanism",
     "controls_rate": "controls",
     "controls_stride": "controls",
+    "datasets_fashion": "datasets",
 }
 
 
@@ -28,7 +29,7 @@ def head(name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS, "replication"])
+@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS, "replication", "fashion"])
 def test_a_study_says_its_cost_and_how_to_run_it_small(name: str) -> None:
     said = re.search(
         r"Cost: ([\d,]+) runs\b.*?, ([\d.]+) core-hours \(python (\S+) (\S+?)\b", head(name)
@@ -60,6 +61,17 @@ def test_the_replication_is_the_article_with_other_seeds() -> None:
     assert again.seeds == tuple(range(10, 20))
     assert set(again.seeds).isdisjoint(first.seeds)
     assert again.thresholds == first.thresholds
+
+
+def test_the_two_data_sets_are_those_of_the_article_and_of_fashion() -> None:
+    article, fashion, both = (
+        load_study(REPOSITORY / f"studies/{n}.yaml")
+        for n in ("article", "fashion", "datasets_fashion")
+    )
+    assert fashion.recipe == article.recipe
+    known = {r.id: s.config_hash(r.arm) for s in (article, fashion) for r in s.runs()}
+    own = {run.id: both.config_hash(run.arm) for run in both.runs()}
+    assert own.items() < known.items()
 
 
 def small_version(name: str) -> list[str]:

@@ -26,7 +26,8 @@ The *tutorial* is what one would write first: torchvision's data set with transf
 (with no worker, or with one of its own core), an eager model, `torch.optim.Adam`, `loss.item()` in
 each step. The *ceiling* is a matrix product of as many multiplications and additions as the
 network's convolutions need, forwards and backwards: the most that the core could do, were nothing
-else to be done.
+else to be done. A worker has two batches ready when its turn begins, work that is not counted: the
+fewer the steps of a turn, the more that favours the tutorial with a worker.
 One thread each ([benchmarks/training.py](../benchmarks/training.py)).
 """
 CANDIDATES = """
@@ -127,7 +128,8 @@ def _training(rows: Sequence[Row]) -> list[str]:
         for o, v in medians.items()
     )
     limit = [_limit(rows)] if "ceiling" in others else []
-    return ["", f"{_machine(rows[0])} Over all arms: {said}.", *limit, *_table(heads, body)]
+    turns = f"Over all arms, in turns of {rows[0]['steps']} steps"
+    return ["", f"{_machine(rows[0])} {turns}: {said}.", *limit, *_table(heads, body)]
 
 
 def _limit(rows: Sequence[Row]) -> str:
