@@ -29,7 +29,7 @@ def head(name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS, "replication", "fashion"])
+@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS, "replication", "fashion", "fashion_pixels"])
 def test_a_study_says_its_cost_and_how_to_run_it_small(name: str) -> None:
     said = re.search(
         r"Cost: ([\d,]+) runs\b.*?, ([\d.]+) core-hours \(python (\S+) (\S+?)\b", head(name)
