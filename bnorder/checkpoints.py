@@ -57,11 +57,17 @@ class JobFiles:
     def _read_finished(self, hashes: Mapping[str, str]) -> list[Record]:
         lines = self.records_file.read_text(encoding="utf-8").splitlines()
         records = [Record.from_line(line) for line in lines]
-        for record in records:
-            ours = (hashes.get(record.run.id), self.identity["code"], self.identity["data"])
-            if (record.config_hash, record.code_hash, record.data_sha256) != ours:
-                raise ValueError("of another study, code or data")
-        return records
+        ours = [record for record in records if self._fits(record, hashes)]
+        others, reason = len(records) - len(ours), "of another study, code or data"
+        if others and not ours:
+            raise ValueError(reason)
+        if others:
+            print(f"{self.records_file.name}: {others} records are not used ({reason})", flush=True)
+        return ours
+
+    def _fits(self, record: Record, hashes: Mapping[str, str]) -> bool:
+        ours = (hashes.get(record.run.id), self.identity["code"], self.identity["data"])
+        return (record.config_hash, record.code_hash, record.data_sha256) == ours
 
     def add(self, records: Iterable[Record]) -> None:
         """Note finished runs, and write them when it is time."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from fault_ledger import keep_journal
+from made_up_records import made_up_records
 
 from bnorder import checkpoints, data, jobs, training
 from bnorder.records import Record, code_hash
@@ -188,6 +189,25 @@ def test_a_full_disk_does_not_end_the_training(
     assert "finished.jsonl is not written ([Errno 28] No space left" in capsys.readouterr().out
     with pytest.raises(OSError, match="No space left"):  # the end does not pass it over
         checkpoints.finish(tmp_path, small.jobs()[0].name, tmp_path / "records.jsonl", again)
+
+
+def test_of_finished_runs_those_that_fit_are_taken_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = study()
+    job, found = small.jobs()[0], made_up_records(small)
+    hashes = {run.id: small.config_hash(run.arm) for run in job.runs}
+    fit, stale = found[0], replace(found[1], code_hash="f" * 16)
+    files = checkpoints.JobFiles(tmp_path, job.name, {"code": code_hash(), "data": fit.data_sha256})
+    checkpoints.keep(tmp_path, job.name, [stale, fit])
+    files.load_finished(hashes)
+    assert files.finished == {fit.run.id: fit}
+    said = capsys.readouterr().out
+    assert "1 records are not used (of another study, code or data)" in said
+    assert "1 runs were finished before" in said
+    checkpoints.keep(tmp_path, job.name, [stale])
+    files.load_finished(hashes)
+    assert "is not used (of another study, code or data)" in capsys.readouterr().out
 
 
 def test_the_journal_of_the_fault_tests_fits_the_source(tmp_path: Path) -> None:
