@@ -67,7 +67,7 @@ publish: ## put a study's records, verdicts and reports into report/published/ (
 confirm: ## train 20 random published runs again and compare them bit by bit (STUDY=quick; ARGS="--runs 5"; report/confirmation/)
 	@$(call USE,); OMP_NUM_THREADS=1 python scripts/confirm.py $(CONFIG) $(ARGS)
 
-restore: ## take over published records that a study can use, so that only what is missing is trained (STUDY=article)
+restore: ## take over published and older records that a study can use, so that only the rest is trained (STUDY=article)
 	@$(call USE,); python scripts/restore.py $(CONFIG)
 
 pages: ## write the pages that are made: README's blocks, docs/published.md, study.md, speed.md, compare.md, checklist.md

@@ -158,6 +158,11 @@ def finished_file(folder: Path, name: str) -> Path:
     return _paths(folder, name)[0]
 
 
+def finished_files(folder: Path) -> list[Path]:
+    """Those of all jobs."""
+    return sorted(folder.glob("*.finished.jsonl"))
+
+
 def claim(folder: Path, name: str, records: Path) -> IO[str]:
     """Be the only process that trains this job; keep what it returns until the job is done.
 

@@ -1,4 +1,4 @@
-"""Take over the published records that a study can use, so that only what is missing is trained."""
+"""Take over published and older records that a study can use, so that only the rest is trained."""
 
 import _bootstrap  # noqa: F401
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     lock.close()
     runs = sum(len(part.runs()) for part in study.parts())
     print(
-        f"{results}: {done.runs} of {runs} runs taken from {base}; "
+        f"{results}: {done.runs} of {runs} runs taken over, from {base} or older records here; "
         f"{done.missing} are left to train. Go on with make report."
     )
 

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from made_up_records import made_up_records
 
 from bnorder import records
-from bnorder.checkpoints import finished_runs
+from bnorder.checkpoints import finished_file, finished_runs
 from bnorder.errors import UserError
 from bnorder.publishing import publish, published
 from bnorder.records import Probe, Record
@@ -318,15 +318,59 @@ def test_nothing_is_restored_into_another_recipe(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+def lay(study: Study, found: list[Record], results: Path) -> None:
+    """Records as the study's training jobs leave them."""
+    by_run = {record.run.id: record for record in found}
+    for job in study.jobs():
+        mine = [by_run[run.id] for run in job.runs if run.id in by_run]
+        records.write_records(results / "records" / f"{job.name}.jsonl", mine)
+
+
 def test_records_that_are_there_are_not_touched(tmp_path: Path) -> None:
     study = small(tmp_path)
-    folder = put(made_up_records(study), tmp_path)
-    job = study.jobs()[0].name
-    (tmp_path / "results/records").mkdir(parents=True)
-    (tmp_path / "results/records" / f"{job}.jsonl").write_text("mine")
-    published.restore(study, [folder], tmp_path / "results")
-    assert (tmp_path / "results/records" / f"{job}.jsonl").read_text() == "mine"
-    assert not list((tmp_path / "results/checkpoints").glob(f"{job}.finished*"))
+    found = made_up_records(study)
+    job, results = study.jobs()[0], tmp_path / "results"
+    mine = [replace(record, parameters=7) for record in found]
+    lay(replace(study, seeds=study.seeds[:2]), mine, results)
+    before = (results / "records" / f"{job.name}.jsonl").read_bytes()
+    done = published.restore(study, [put(found, tmp_path)], results)
+    assert (done.runs, done.missing) == (16, 0)
+    assert (results / "records" / f"{job.name}.jsonl").read_bytes() == before
+    assert not list((results / "checkpoints").glob(f"{job.name}.finished*"))
+
+
+def test_records_of_other_code_or_data_stand_in_no_published_one_s_way(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    found, results = made_up_records(study), tmp_path / "results"
+    folder = put(found, tmp_path)
+    lay(study, [replace(record, code_hash="f" * 16) for record in found], results)
+    first, second = (finished_file(results / "checkpoints", j.name) for j in study.jobs()[:2])
+    own = replace(found[0], parameters=7)
+    records.write_records(first, [own, replace(found[1], data_sha256="0" * 64)])
+    second.write_text(found[4].as_line() + "damaged\n", encoding="utf-8")
+    data = {"sha256": found[0].data_sha256}
+    records.write_text(tmp_path / "data/digits.json", json.dumps(data))
+    done = published.restore(study, [folder], results)
+    assert (done.runs, done.missing) == (30, 0)
+    assert first.read_text(encoding="utf-8") == own.as_line() + found[1].as_line()
+    assert len(second.read_text(encoding="utf-8").splitlines()) == 2
+    records.write_text(tmp_path / "data/digits.json", json.dumps({"sha256": "1" * 64}))
+    with pytest.raises(UserError, match="no record is of a run"):
+        published.restore(study, [folder], results)
+
+
+def test_a_study_s_own_records_are_taken_over_into_other_jobs(tmp_path: Path) -> None:
+    study = small(tmp_path)
+    results = tmp_path / "results"
+    few = replace(study, seeds=study.seeds[:3])  # its last jobs hold one seed
+    lay(few, made_up_records(few), results)
+    before = {path.name for path in (results / "records").iterdir()}
+    done = published.restore(study, [], results)
+    assert (done.runs, done.missing) == (8, 8)
+    regrouped = replace(study, arms_per_job=3)
+    done = published.restore(regrouped, [], results)
+    assert (done.runs, done.missing) == (24, 8)
+    assert {path.name for path in (results / "records").iterdir()} == before
 
 
 def test_what_is_not_published_is_one_line_that_lists_what_is(whole: Path) -> None:

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bnorder.checkpoints import finished_file
+from bnorder.checkpoints import finished_file, finished_files
 from bnorder.errors import UserError
 from bnorder.files import replacing, write_atomically
 from bnorder.records import (
@@ -20,7 +22,7 @@ from bnorder.records import (
     record_problem,
     write_records,
 )
-from bnorder.study import Arm, Run, Study, load_study
+from bnorder.study import Arm, Run, Study, dataset_slug, load_study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,11 +239,16 @@ def _of_runs(study: Study, records: Iterable[Record]) -> list[Record]:
     return [by_id[run.id] for run in study.runs() if run.id in by_id]
 
 
-def _accepted(study: Study, records: Iterable[Record], code: str) -> tuple[list[Record], list[str]]:
-    """Those records that are the study's own, and what is wrong with the others."""
+def _accepted(
+    study: Study, records: Iterable[Record], code: str, data: dict[str, str] | None = None
+) -> tuple[list[Record], list[str]]:
+    """Those records that are the study's own, and what is wrong with the others.
+
+    The first record of a run is the one. data: data set -> checksum, as far as they are known.
+    """
     expected = {run.id: study.config_hash(run.arm) for run in study.runs()}
     found: dict[str, Record] = {}
-    data: dict[str, str] = {}
+    data = {} if data is None else data
     problems = []
     for record in records:
         problem = record_problem(record, expected, found, code, data)
@@ -254,7 +261,7 @@ def _accepted(study: Study, records: Iterable[Record], code: str) -> tuple[list[
 
 @dataclass(frozen=True)
 class Restored:
-    """What a study took over: runs that it had not, jobs that are whole now, runs left to train."""
+    """What a study took over: runs that its job had not, jobs whole now, runs left to train."""
 
     runs: int
     whole_jobs: int
@@ -262,16 +269,15 @@ class Restored:
 
 
 def restore(study: Study, folders: Sequence[Path], results: Path) -> Restored:
-    """Put published records where training goes on from, so that it does only what is missing.
+    """Put records where training goes on from, so that it does only what is missing.
 
-    They are taken for runs that `study` trains with the same configuration and the same code,
-    whichever study they were published with; the first of `folders` that has a run gives it. A
-    training job checks its data as well. Records of finished jobs stay as they are.
-    Raises UserError where no published record fits.
+    They are taken for runs that `study` trains with the same configuration, code and data: first
+    those that lie in `results`, whichever job they are of; then published ones, whichever study
+    they were published with; the first of `folders` that has a run gives it. A training job checks
+    its data as well. Records of finished jobs stay as they are.
+    Raises UserError where no record fits.
     """
-    fitting: dict[str, Record] = {}
-    for folder in folders:
-        fitting = _fitting(study, folder) | fitting
+    fitting = _fitting(study, folders, results)
     if not fitting:
         raise UserError(
             f"{', '.join(map(str, folders))}: no record is of a run of {study.name} with this "
@@ -279,37 +285,63 @@ def restore(study: Study, folders: Sequence[Path], results: Path) -> Restored:
         )
     taken = whole = left = 0
     for job in (job for part in study.parts() for job in part.jobs()):
-        if (results / "records" / f"{job.name}.jsonl").exists():
-            continue
         path = finished_file(results / "checkpoints", job.name)
-        mine = {r.run.id: r for r in _finished(path)}
-        known = {run.id: fitting[run.id] for run in job.runs if run.id in fitting} | mine
-        write_records(path, known.values())
-        taken += len(known) - len(mine)
+        known = {run.id: fitting[run.id] for run in job.runs if run.id in fitting}
+        done = _fit_among(known, results / "records" / f"{job.name}.jsonl")
+        if len(done) == len(job.runs):
+            continue
+        taken += len(known) - len(done | _fit_among(known, path))
         whole += len(known) == len(job.runs)
         left += len(job.runs) - len(known)
+        if known:
+            write_records(path, known.values())
     return Restored(taken, whole, left)
 
 
-def _fitting(study: Study, folder: Path) -> dict[str, Record]:
-    """The published records of one folder that `study` can take for its own, by run."""
+def _fitting(study: Study, folders: Sequence[Path], results: Path) -> dict[str, Record]:
+    """The records that `study` can take for its own, by run."""
     runs = {run.id for part in study.parts() for run in part.runs()}
-    if runs.isdisjoint(_read(folder / RECORDS, ["run"])["run"].to_pylist()):
-        return {}
-    found = read_tables(folder)
+    here = [*sorted(results.glob("records/*.jsonl")), *finished_files(results / "checkpoints")]
+    found = [record for path in here for record in _finished(path)]
+    for folder in folders:
+        if not runs.isdisjoint(_read(folder / RECORDS, ["run"])["run"].to_pylist()):
+            found += [record for record in read_tables(folder) if record.run.id in runs]
+    data = _cached_data(study, results.parent / "data")
     return {
         record.run.id: record
         for part in study.parts()
-        for record in _accepted(part, _of_runs(part, found), code_hash(part.probes))[0]
+        for record in _accepted(part, found, code_hash(part.probes), data)[0]
+    }
+
+
+def _cached_data(study: Study, folder: Path) -> dict[str, str]:
+    """Data set -> checksum of those whose data are here."""
+    found = {}
+    for dataset in study.datasets:
+        with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged
+            text = (folder / f"{dataset_slug(dataset)}.json").read_text(encoding="utf-8")
+            found[dataset] = str(json.loads(text)["sha256"])
+    return found
+
+
+def _fit_among(known: Mapping[str, Record], path: Path) -> set[str]:
+    """The runs of which a file has records with the same configuration, code and data."""
+    hashes = attrgetter("config_hash", "code_hash", "data_sha256")
+    return {
+        record.run.id
+        for record in _finished(path)
+        if record.run.id in known and hashes(record) == hashes(known[record.run.id])
     }
 
 
 def _finished(path: Path) -> list[Record]:
-    """Runs that an interrupted job has finished here; what is damaged is trained again."""
-    try:
-        return [Record.from_line(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+    """A file's records; what is damaged is trained again."""
+    found = []
+    with suppress(OSError, UnicodeDecodeError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                found.append(Record.from_line(line))
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
