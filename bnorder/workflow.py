@@ -83,7 +83,20 @@ def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], S
     study = load_study(path, overrides)
     if source:
         _refuse_other_networks(study, load_study(path))
+    else:
+        _refuse_borrowed_name(study, path)
     return path, overrides, study
+
+
+def _refuse_borrowed_name(study: Study, path: Path) -> None:
+    """Raise UserError for a copied study that would overwrite the original's results."""
+    name = study.name.partition("+")[0]
+    original = study_path(name)
+    if original.exists() and not original.samefile(path):
+        raise UserError(
+            f"{path}: name is {name!r}, that of {original}, whose results it would overwrite; "
+            "expected a name of its own"
+        )
 
 
 def _refuse_other_networks(study: Study, published: Study) -> None:

@@ -684,6 +684,22 @@ def test_study_has_one_spelling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert {workflow.study_path(str(name)) for name in same} == {Path("studies/a.yaml")}
 
 
+def test_a_copied_study_needs_a_name_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    write_study(tmp_path)
+    shutil.copy("studies/tiny.yaml", "studies/mine.yaml")
+    for config in ({"study": "mine"}, {"study": "studies/mine.yaml", "seeds": 1}):
+        said = one_line_of(config, capsys)
+        assert "studies/mine.yaml: name is 'tiny', that of studies/tiny.yaml" in said
+        assert "expected a name of its own" in said
+    Path("link.yaml").symlink_to("studies/tiny.yaml")
+    for study in ("tiny", str(tmp_path / "studies/tiny.yaml"), "link.yaml"):
+        workflow.configured_study({"study": study, "seeds": 1})
+
+
 def test_a_file_is_published_under_the_name_that_it_has(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(TINY | {"name": "quick"}), encoding="utf-8")
