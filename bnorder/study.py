@@ -276,7 +276,8 @@ def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             result[key] = value
     if recipe or "recipe" in raw:
         result["recipe"] = recipe
-    result["name"] = f"{raw.get('name')}+{_overrides_label(overrides)}"
+    longest = study_keys["name"]["maxLength"] - len(f"{raw.get('name')}+")
+    result["name"] = f"{raw.get('name')}+{_overrides_label(overrides, longest)}"
     return result
 
 
@@ -288,11 +289,12 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, parse_yaml(value, f"--set {text[:60]!r}")
 
 
-def _overrides_label(overrides: Mapping[str, Any]) -> str:
+def _overrides_label(overrides: Mapping[str, Any], longest: int) -> str:
+    """All of them where that is a name of at most `longest` characters, else a digest of them."""
     label = "+".join(
         f"{key}={_value_label(key, value)}" for key, value in sorted(overrides.items())
     )
-    if re.fullmatch(r"[A-Za-z0-9_.+=,-]{1,60}", label):
+    if re.fullmatch(r"[A-Za-z0-9_.+=,-]{1,60}", label) and len(label) <= longest:
         return label
     return _digest(dict(overrides))[:8]
 

@@ -142,6 +142,14 @@ def test_an_overridden_study_has_a_name_of_its_own() -> None:
     assert not set(strange.name) & set("$()/ ")
 
 
+def test_a_long_name_and_its_overrides_stay_within_what_a_name_may_be(tmp_path: Path) -> None:
+    path = written(tmp_path, MINIMAL.replace("tiny", "n" * 80))
+    assert load_study(path, {"seeds": 3}).name == "n" * 80 + "+seeds=3"
+    changes = {"seeds": 3, "depths": [2, 3], "epochs": 1}
+    names = {load_study(path, changes | {"epochs": epochs}).name for epochs in (1, 2)}
+    assert [len(name) for name in names] == [89, 89]  # with a digest of eight characters
+
+
 def test_a_recipe_key_may_be_given_bare_or_nested() -> None:
     bare = load_study("studies/quick.yaml", {"epochs": 2})
     nested = load_study("studies/quick.yaml", {"recipe": {"epochs": 2}})

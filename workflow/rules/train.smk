@@ -33,7 +33,8 @@ rule train:
     params:
         config=lambda wildcards: PARTS[wildcards.job].job_hash(JOBS[wildcards.job]),
         code=lambda wildcards: code_hash(PARTS[wildcards.job].probes),
-        overrides=SET_OVERRIDES,
+        # The study in the bucket has them already, and its name says so.
+        overrides=[] if stored_elsewhere() else SET_OVERRIDES,
     # glibc hands every large tensor back to the kernel otherwise, and page faults then cost more
     # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts.
     shell:
