@@ -125,4 +125,4 @@ clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it s
 	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info */__pycache__ tests/browser/node_modules; \
 	if [ "$(RESULTS)" = 1 ]; then remove results .snakemake; \
 	else for path in results .snakemake; do [ ! -e "$$path" ] || echo "keeping $$path (make clean RESULTS=1 removes it)"; done; fi; \
-	if [ "$(ENVIRONMENT)" = 1 ]; then remove .venv; fi
+	if [ "$(ENVIRONMENT)" = 1 ]; then remove .venv .venv.lock; fi

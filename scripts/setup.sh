@@ -71,12 +71,21 @@ install() { # makes .venv from the lock
   say "Set-up done; delete .venv to undo it."
 }
 
+alone() { # be the only set-up here until this process ends, where there is flock
+  command -v flock >/dev/null || return 0
+  exec 9>.venv.lock
+  flock -n 9 && return
+  say "Another command is setting up .venv; waiting for it ..."
+  flock 9 || true # a file system without locks
+}
+
 ready() { # is .venv the one that the lock describes?
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(lock_digest .venv/bin/python 2>/dev/null)" ]
 }
 
 bin=$(active)
 if [ -z "$bin" ]; then
+  ready || alone
   if ! ready; then
     if [ -e .venv ] && [ ! -e "$stamp" ] && [ ! -e "$begun" ]; then
       extra=dev

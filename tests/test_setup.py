@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,7 @@ def tools(tmp_path: Path) -> Path:
     program(
         folder / "uv",
         f"""echo "$*" >> "{tmp_path}/calls"
+        [ -z "${{SLOW:-}}" ] || sleep 1
         [ -z "${{FAIL:-}}" ] || case "$*" in *sync*) exit 1;; esac
         [ "$1" != venv ] || {{ mkdir -p .venv/bin; ln -sf "{sys.executable}" .venv/bin/python; }}
         """,
@@ -168,6 +170,18 @@ def test_interrupted_set_up_is_done_again(set_up: SetUp, checkout: Path, tmp_pat
     done = set_up()
     assert done.returncode == 0, done.stderr
     assert len(calls(tmp_path)) == 4
+
+
+def test_two_first_commands_at_once_make_one_set_up(
+    set_up: SetUp, checkout: Path, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(set_up, SLOW="1") for _ in range(2)]
+        done = [each.result() for each in both]
+    assert [each.returncode for each in done] == [0, 0]
+    assert [each.stdout.strip() for each in done] == 2 * [str(checkout / ".venv/bin")]
+    assert "waiting for it" in done[0].stderr + done[1].stderr
+    assert len(calls(tmp_path)) == 2
 
 
 def test_another_lock_makes_another_set_up(set_up: SetUp, checkout: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from bnorder import __version__
 from bnorder.errors import UserError
 from bnorder.files import replacing
 
-LEFT_OUT = {".git", ".venv", "results", ".snakemake", "node_modules", "__pycache__", "artefacts"}
+LEFT_OUT = {".git", ".venv", ".venv.lock", "results", ".snakemake", "artefacts", "node_modules"}
+LEFT_OUT |= {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 EPOCH = 0  # the time of every file in the archive: the same content gives the same bytes
 
 
