@@ -305,12 +305,22 @@ def folder_state(name: str, cache: Path) -> str:
     if not folder.is_dir():
         return source.read_text() if source.exists() else ""
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            seen = file.stat()
-            line = f"{file.relative_to(folder)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
-            digest.update(line.encode(errors="surrogateescape"))
+    for file in _files_below(folder):
+        seen = file.stat()
+        line = f"{file.relative_to(folder)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All files, also behind links: a class may be a link to a folder elsewhere."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(place) in map(os.path.realpath, Path(place).parents):
+            folders.clear()  # a link to a folder that holds it
+        else:
+            found += [Path(place, name) for name in names]
+    return sorted(file for file in found if file.is_file())
 
 
 def load(path: Path) -> Dataset:

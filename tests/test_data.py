@@ -209,6 +209,22 @@ def test_a_home_folder_may_be_abbreviated(tmp_path: Path, monkeypatch: pytest.Mo
     assert data.prepare("folder:~/pets").classes == ("a", "b")
 
 
+@pytest.mark.parametrize("where", ["a/0.png", "a/more/deeper.png"])
+def test_a_change_behind_a_link_is_noticed(where: str, tmp_path: Path) -> None:
+    kept = image_folder(tmp_path / "kept", {"a": (8, 8), "b": (8, 8)}, count=4)
+    root = tmp_path / "pets"
+    root.mkdir()
+    for label in ("a", "b"):
+        (root / label).symlink_to(kept / label)
+    (kept / "a" / "more").mkdir()
+    (kept / "b" / "again").symlink_to(root)  # without end
+    name, cache = f"folder:{root}", tmp_path / "cache.pt"
+    before = data.folder_state(name, cache)
+    assert before == data.folder_state(name, cache)
+    (kept / where).write_bytes(b"another")
+    assert data.folder_state(name, cache) != before
+
+
 def test_a_changed_folder_is_noticed_and_a_lost_one_is_not_needed(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "pets", {"a": (8, 8), "b": (8, 8)}, count=4)
     name, cache = f"folder:{root}", tmp_path / "cache.pt"
