@@ -27,6 +27,13 @@ ifneq ($(UNKNOWN),)
 $(error $(firstword $(UNKNOWN)) is no variable of this Makefile; expected $(OTHERS) $(SETTINGS), or a key of a study: $(KEYS))
 endif
 
+# Snakemake reads values as YAML, where a comment begins so.
+COMMENT := $() \#
+CUT := $(strip $(foreach v,STUDY $(KEYS) $(SETTINGS),$(if $(call given,$(v)),$(if $(findstring $(COMMENT),$(value $(v))),$(v)))))
+ifneq ($(CUT),)
+$(error $(firstword $(CUT)) has a blank before $(lastword $(COMMENT)), and would be cut off there; leave them out, or write them in a study's file, in quotes)
+endif
+
 # LANG=zh is a language of the report, and no locale for the programs below.
 ifneq ($(call given,LANG),)
 unexport LANG
@@ -34,7 +41,8 @@ endif
 
 lower = $(subst A,a,$(subst B,b,$(subst C,c,$(subst D,d,$(subst E,e,$(subst F,f,$(subst G,g,$(subst H,h,$(subst I,i,$(subst J,j,$(subst K,k,$(subst L,l,$(subst M,m,$(subst N,n,$(subst O,o,$(subst P,p,$(subst Q,q,$(subst R,r,$(subst S,s,$(subst T,t,$(subst U,u,$(subst V,v,$(subst W,w,$(subst X,x,$(subst Y,y,$(subst Z,z,$(1)))))))))))))))))))))))))))
 quote = '$(subst ','\'',$(1))'
-CONFIG = $(call quote,study=$(STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(call given,$(k)),$(call quote,$(call lower,$(k))=$($(k)))))
+# `value`: a dollar sign in a value is meant as it stands.
+CONFIG = $(call quote,study=$(value STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(call given,$(k)),$(call quote,$(call lower,$(k))=$(value $(k)))))
 
 # PROFILE=slurm is workflow/profiles/slurm; with a slash it is a folder, such as your copy of it.
 # On a cluster CORES counts those of this machine, which only data sets use.

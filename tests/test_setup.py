@@ -249,6 +249,18 @@ def test_make_alone_lists_every_target(checkout: Path) -> None:
     assert "article" in done.stdout
 
 
+@pytest.mark.parametrize("words", [["report", "TITLE=my #1"], ["publish", "STUDY=a #b"]])
+def test_make_refuses_what_would_be_cut_off(words: list[str]) -> None:
+    done = subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    name = words[1].partition("=")[0]
+    assert f"{name} has a blank before #, and would be cut off there" in done.stderr
+    assert "in a study's file" in done.stderr
+    kept = ["make", "--dry-run", "report", "TITLE=C#"]
+    done = subprocess.run(kept, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "'title=C#'" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["report", "PROFILE=nope"], ["clean", "RESULTS=yes"]])
 def test_make_refuses_a_value_that_would_be_passed_over(words: list[str]) -> None:
     done = subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True)
@@ -281,7 +293,14 @@ def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
 
 def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
     shown = subprocess.run(
-        ["make", "--dry-run", "report", "STUDY=article", "SEEDS=3", "TITLE=it's 'quoted' $$HOME"],
+        [
+            "make",
+            "--dry-run",
+            "report",
+            "STUDY=article",
+            "SEEDS=3",
+            "TITLE=it's 'quoted', $HOME $(x)",
+        ],
         cwd=checkout,
         env=os.environ | {"EPOCHS": "9", "ARGS": "-q"},  # of the environment: no override
         capture_output=True,
@@ -292,4 +311,4 @@ def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
     words = subprocess.run(
         ["bash", "-c", f"printf '%s\\n' {config}"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert words == ["study=article", "title=it's 'quoted' $HOME", "seeds=3"]
+    assert words == ["study=article", "title=it's 'quoted', $HOME $(x)", "seeds=3"]
