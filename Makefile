@@ -5,10 +5,13 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup report publish confirm restore pages archive crate calibrate bench test check lock dictionary snapshots clean
 
-STUDY ?= quick
-CORES ?= all
+# Of the environment nothing is taken: STUDY or RESULTS may mean something else there.
+STUDY := quick
+CORES := all
 PROFILE := default
 ARGS :=
+RESULTS :=
+ENVIRONMENT :=
 
 # Keys of a study and of its recipe: `make report SEEDS=3 EPOCHS=1` overrides them.
 # tests/test_setup.py holds the list together with workflow/schemas/study.schema.yaml.

@@ -287,6 +287,14 @@ def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
     assert "keeping results (make clean RESULTS=1 removes it)" in done.stdout
     assert (checkout / "results/quick").exists()
     assert not (checkout / "scripts/__pycache__").exists()
+    subprocess.run(
+        ["make", "clean"],
+        cwd=checkout,
+        env=os.environ | {"RESULTS": "1", "ENVIRONMENT": "1"},
+        check=True,
+        capture_output=True,
+    )
+    assert (checkout / "results/quick").exists()
     subprocess.run(["make", "clean", "RESULTS=1"], cwd=checkout, check=True, capture_output=True)
     assert not (checkout / "results").exists()
 
@@ -302,11 +310,12 @@ def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
             "TITLE=it's 'quoted', $HOME $(x)",
         ],
         cwd=checkout,
-        env=os.environ | {"EPOCHS": "9", "ARGS": "-q"},  # of the environment: no override
+        env=os.environ | {"EPOCHS": "9", "ARGS": "-q", "CORES": "3"},  # no overrides
         capture_output=True,
         text=True,
         check=True,
     ).stdout
+    assert "--cores all" in shown
     config = shown[shown.index("--config") + len("--config") :]
     words = subprocess.run(
         ["bash", "-c", f"printf '%s\\n' {config}"], capture_output=True, text=True, check=True
