@@ -68,8 +68,11 @@ help: ## list these targets
 setup: ## make .venv from requirements.lock, or find the active environment (the others do it too)
 	@$(call USE,); echo "Python: $$bin"
 
+# Snakemake keeps a cache of sources, and stops where it cannot: here rather than in the home folder.
+CACHE = XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$$PWD/.snakemake/cache}"
+
 report: ## run a study to its HTML and PDF report (STUDY=quick, LANG=zh, CORES=all, PROFILE=slurm, ARCHIVE=1, ARGS=--dry-run, FROM=published, any key)
-	@$(call USE,); BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
+	@$(call USE,); $(CACHE) BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
 	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
 
 publish: ## put a study's records, verdicts and reports into report/published/ (STUDY=article)

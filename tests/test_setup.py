@@ -1,6 +1,7 @@
 """Set-up: what the three lists of dependencies say, and what `make` does with them."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -297,6 +298,27 @@ def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
     assert (checkout / "results/quick").exists()
     subprocess.run(["make", "clean", "RESULTS=1"], cwd=checkout, check=True, capture_output=True)
     assert not (checkout / "results").exists()
+
+
+@pytest.mark.parametrize("own", ["", "/my/cache"])
+def test_snakemake_keeps_its_cache_here_unless_told_otherwise(
+    own: str, checkout: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program(folder / "python", 'echo "cache: $XDG_CACHE_HOME"')
+    program(checkout / "scripts/setup.sh", f'echo "{folder}"')
+    shown = subprocess.run(
+        ["make", "report"],
+        cwd=checkout,
+        env=os.environ | {"XDG_CACHE_HOME": own},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.splitlines()[0] == f"cache: {own or checkout / '.snakemake/cache'}"
+    source = Path(importlib.util.find_spec("snakemake").origin).with_name("workflow.py")
+    assert "get_appdirs().user_cache_dir" in source.read_text(encoding="utf-8")
 
 
 def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
