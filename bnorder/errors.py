@@ -1,6 +1,7 @@
 """A user's mistake is one clear line and a non-zero exit status, never a traceback."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 
@@ -33,8 +34,11 @@ class UserError(Exception):
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a script's `main`; turn a `UserError`, a bad path or want of memory into one line.
 
-    The exit status is then 2; a programming error keeps its traceback.
+    The exit status is then 2; a programming error keeps its traceback. What the locale has no
+    letters for is printed escaped, as Python does on standard error.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:

@@ -647,6 +647,18 @@ def test_what_a_file_system_says_is_one_line(number: int, words: str, refused: C
     refused(fail, [f"to: {os.strerror(number)}", words])
 
 
+def test_what_the_locale_cannot_print_is_escaped() -> None:
+    program = "from bnorder.errors import exit_cleanly; exit_cleanly(lambda: print('±0.2 pp'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == b"\\xb10.2 pp\n"
+
+
 def test_process_that_the_kernel_ended_is_said(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 3\n")
     assert workflow.memory_kills(tmp_path / "vmstat") == 3
