@@ -26,10 +26,11 @@ def main() -> None:
     )
 
     pairs = as_config(arguments.config)
-    study, source = configured_study(pairs)[2], published_source(pairs)
+    _, overrides, study = configured_study(pairs)
+    source = published_source(pairs)
     results = arguments.results / study.name
     if source:
-        study = publish.planned_study(study, source)
+        study = publish.planned_study(study, source, overrides)
     read, folder = (
         (published.published_records, source) if source else (records.collect, results / "records")
     )

@@ -161,6 +161,9 @@ def test_an_incomplete_study_is_reported_on_its_whole_seeds_and_keeps_every_reco
     assert (verdicts["n_seeds"], verdicts["runs"]["missing"]) == (3, [])
     assert published.read_tables(folder) == found
     assert publish.planned_study(published.published_study(folder), folder) == study
+    fewer = replace(study, seeds=(0, 1))
+    assert publish.planned_study(fewer, folder, {"seeds": 2}) == fewer
+    assert publish.planned_study(fewer, folder, {"depths": [2]}) == study
 
 
 def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -286,6 +286,11 @@ def write_costs(costs: Sequence[Cost], path: Path) -> None:
         writer.writerows(astuple(cost) for cost in costs)
 
 
-def planned_study(study: Study, folder: Path) -> Study:
-    """A published study with all the seeds that were planned, not only those reported on."""
+def planned_study(study: Study, folder: Path, overrides: Container[str] = ()) -> Study:
+    """A published study with all the seeds that were planned, not only those reported on.
+
+    overrides: the keys of the study that its user has set; seeds among them are left as they are.
+    """
+    if "seeds" in overrides:
+        return study
     return replace(study, seeds=tuple(read_manifest(folder)["seeds"]["planned"]))
