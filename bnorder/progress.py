@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
+from bnorder.log import clock
+
 
 class TimeLeft(ProgressColumn):
     """Time left if the jobs to come take as long as those done, counted down between two of them.
@@ -24,8 +26,7 @@ class TimeLeft(ProgressColumn):
         if task.completed >= total or task.id not in self._latest:
             return Text("")
         done, seconds = self._latest[task.id]
-        left = max(0, round(seconds * (total - done) / done - (elapsed - seconds)))
-        return Text(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+        return Text(f"{clock(seconds * (total - done) / done - (elapsed - seconds))} left")
 
 
 def show_time_left(handlers: Iterable[object]) -> None:

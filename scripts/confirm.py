@@ -38,6 +38,7 @@ def main() -> None:
 
     from bnorder.jobs import pick_device
     from bnorder.locks import hold_study
+    from bnorder.log import clock
     from bnorder.publishing import confirmation, published
     from bnorder.workflow import as_config, published_results
 
@@ -66,9 +67,8 @@ def main() -> None:
     rows = confirmation.confirm(study, trainings, standing, path, arguments.workers or cores)
     for done, compared in enumerate(rows, 1):
         say(compared)
-        left = round((time.perf_counter() - start) / done * (len(trainings) - done))
-        clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-        print(f"{done} of {len(trainings)} trainings, {clock} left", flush=True)
+        left = (time.perf_counter() - start) / done * (len(trainings) - done)
+        print(f"{done} of {len(trainings)} trainings, {clock(left)} left", flush=True)
     lock.close()
     print(f"{path} is complete; README.md says so after `make pages`")
 

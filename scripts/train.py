@@ -3,7 +3,6 @@
 import _bootstrap  # noqa: F401
 import argparse
 import json
-import time
 from pathlib import Path
 
 from bnorder.errors import exit_cleanly
@@ -19,18 +18,20 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from bnorder import checkpoints
+    from bnorder.log import Log
     from bnorder.study import load_study, parse_override
 
     study = load_study(arguments.study, dict(map(parse_override, arguments.overrides)))
     study = study.part_with(arguments.job)
     job = study.job(arguments.job)
-    log = Log(job.name, len(job.runs))
+    print(f"{job.name}: {len(job.runs)} runs", flush=True)
+    log = Log(len(job.runs))
     folder = arguments.out.parent.parent / "checkpoints"
     lock = checkpoints.claim(folder, job.name, arguments.out)
     trained = _finished(study, job, arguments.data, folder) or _train(study, job, arguments, log)
     checkpoints.finish(folder, job.name, arguments.out, trained)
     lock.close()
-    log.end(trained)
+    print(f"{job.name}: {len(trained)} records in {log.seconds():.1f} s")
 
 
 def _finished(study, job, data, folder):  # type: ignore[no-untyped-def]
@@ -57,34 +58,6 @@ def _train(study, job, arguments, log):  # type: ignore[no-untyped-def]
         print(f"on GPU {lease.device}, leased")
     folder = arguments.out.parent.parent / "checkpoints"
     return jobs.train_job(study, job, data.load(arguments.data), log.progress, folder)
-
-
-class Log:
-    """Progress on standard output: runs done, images a second, time left."""
-
-    def __init__(self, name: str, runs: int) -> None:
-        self.name, self.runs = name, runs
-        self.start = self.printed = time.monotonic()
-        self.first: tuple[float, float] | None = None  # runs done before, and when training began
-        print(f"{name}: {runs} runs", flush=True)
-
-    def progress(self, done: float, images_per_second: float) -> None:
-        """done: runs finished, with the fraction of those in training."""
-        now = time.monotonic()
-        self.first = self.first or (done, now)
-        before, start = self.first
-        if now - self.printed < 5 or done <= before:
-            return
-        self.printed = now
-        left = (now - start) * (self.runs - done) / (done - before)
-        print(
-            f"{done:.2f} of {self.runs} runs, {images_per_second:,.0f} images/s, "
-            f"{left // 60:.0f}:{left % 60:02.0f} left",
-            flush=True,
-        )
-
-    def end(self, trained: "list[object]") -> None:
-        print(f"{self.name}: {len(trained)} records in {time.monotonic() - self.start:.1f} s")
 
 
 if __name__ == "__main__":

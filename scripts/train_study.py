@@ -10,12 +10,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bnorder.errors import UserError, exit_cleanly
-
-if TYPE_CHECKING:
-    from bnorder.study import Arm
 
 
 def main() -> None:
@@ -33,6 +29,7 @@ def main() -> None:
 
     from bnorder.devices import require_cuda, take_gpu
     from bnorder.locks import hold_study
+    from bnorder.log import Log
     from bnorder.study import parse_override
     from bnorder.workflow import as_config, as_make_words, configured_study
 
@@ -47,33 +44,13 @@ def main() -> None:
 
     start, done = time.monotonic(), 0
     for part in reversed(study.parts()):  # the study itself last: its study.yaml stays
-        log = Log(len(part.runs()))
+        log = Log(len(part.runs()), at_most=True, file=sys.stderr)
         done += whole_study.train_study(part, arguments.results, log.progress, arguments.together)
     lock.close()
     where = f"GPU {lease.device}, leased" if lease else "the visible device"
     print(f"{study.name}: {done} runs trained in {time.monotonic() - start:.1f} s on {where}")
     words = as_make_words({"study": arguments.study} | as_config(arguments.overrides))
     print(f"next: make report {words}", flush=True)
-
-
-class Log:
-    """Progress on standard error: runs done, images a second, time left."""
-
-    def __init__(self, runs: int) -> None:
-        self.runs, self.start, self.printed = runs, time.monotonic(), 0.0
-
-    def progress(self, done: float, images_per_second: float, arm: "Arm") -> None:
-        now = time.monotonic()
-        if now - self.printed < 5 or done <= 0:
-            return
-        self.printed = now
-        left = (now - self.start) * (self.runs - done) / done
-        print(
-            f"{done:.1f} of {self.runs} runs, {arm.id}, {images_per_second:,.0f} images/s, "
-            f"at most {left // 60:.0f}:{left % 60:02.0f} left",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 
 from bnorder import jobs, whole_study
 from bnorder.errors import UserError
+from bnorder.log import Log
 from bnorder.records import Record, collect
 from bnorder.study import Arm, Study, load_study
 
@@ -111,17 +112,20 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
 
 def test_time_left_is_told_by_what_was_trained_since_the_start(
-    script: Callable[[str], Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    log = script("train").Log("job", 10)
+    log = Log(10)
     log.progress(8.0, 1.0)  # eight runs were finished before
-    clock[0] += 60
+    clock[0] += 59.8
     log.progress(9.0, 1.0)
-    assert "1:00 left" in capsys.readouterr().out
+    assert capsys.readouterr().out == "9.00 of 10 runs, 1 images/s, 0:01:00 left\n"
+    clock[0] += 60
+    log.at_most = True
+    log.progress(9.5, 1234.0, Arm("digits", "conv", "relu", 2, "base"))
+    said = "9.50 of 10 runs, digits.conv.relu.d2.base, 1,234 images/s, at most 0:00:40 left\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_damaged_summary_of_the_data_is_no_obstacle(
