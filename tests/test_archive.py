@@ -12,7 +12,7 @@ from verdict_numbers import assert_same_verdicts
 
 from bnorder import __version__
 from bnorder.errors import UserError
-from bnorder.publishing.archive import write_archive
+from bnorder.publishing.archive import project_files, write_archive
 from bnorder.publishing.crate import write_crate
 from bnorder.publishing.published import sha256
 
@@ -68,6 +68,16 @@ def test_an_archive_made_outside_git_leaves_results_out(tmp_path: Path) -> None:
     assert not [name for name in names if "/results/" in name]
 
 
+def test_without_git_all_but_results_and_caches_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("Snakefile", "results/a", ".venv.lock", ".mypy_cache/b", "bnorder/__pycache__/c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert project_files(tmp_path) == [Path("Snakefile")]
+
+
 def test_the_crate_describes_a_run_and_names_only_what_it_holds(tmp_path: Path) -> None:
     write_crate(REPOSITORY, QUICK, tmp_path / "crate.zip")
     with zipfile.ZipFile(tmp_path / "crate.zip") as crate:
@@ -75,7 +85,10 @@ def test_the_crate_describes_a_run_and_names_only_what_it_holds(tmp_path: Path) 
         held = set(crate.namelist())
         sums = {e["@id"]: e["sha256"] for e in entities if "sha256" in e}
         packed = [(info.compress_size, info.file_size) for info in crate.infolist()]
+        modes = {info.filename: info.external_attr >> 16 for info in crate.infolist()}
         crate.extractall(tmp_path / "crate")
+    assert (modes["README.md"], modes["ro-crate-metadata.json"]) == (0o100644, 0o100644)
+    assert modes[".ci/run"] == 0o100755
     assert sum(size for size, _ in packed) < 0.8 * sum(size for _, size in packed)
     profile = Path("profiles/default/config.yaml")  # where a plain `snakemake` looks for it
     assert (tmp_path / "crate" / profile).read_bytes() == (REPOSITORY / profile).read_bytes()

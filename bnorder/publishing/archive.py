@@ -18,18 +18,24 @@ EPOCH = 0  # the time of every file in the archive: the same content gives the s
 
 def project_files(root: Path) -> list[Path]:
     """The project's files relative to `root`: what git tracks, else all but results and caches."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False
-    )
-    if listed.returncode == 0 and listed.stdout:
-        found = [Path(name) for name in listed.stdout.split("\0") if name]
-    else:
-        found = [
-            path.relative_to(root)
-            for path in root.rglob("*")
-            if not LEFT_OUT.intersection(path.relative_to(root).parts)
-        ]
+    found = _tracked(root) or [
+        path.relative_to(root)
+        for path in root.rglob("*")
+        if not LEFT_OUT.intersection(path.relative_to(root).parts)
+    ]
     return sorted(p for p in found if (root / p).is_symlink() or (root / p).is_file())
+
+
+def _tracked(root: Path) -> list[Path]:
+    """What git tracks; nothing without git, or where it knows nothing of the project."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return []
+    names = listed.stdout.split("\0") if listed.returncode == 0 else []
+    return [Path(name) for name in names if name]
 
 
 def write_archive(root: Path, path: Path) -> int:

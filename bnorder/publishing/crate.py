@@ -4,6 +4,7 @@ Follows RO-Crate 1.1 and the Workflow Run Crate profile 0.5 (w3id.org/ro/wfrun/w
 """
 
 import json
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ def write_crate(root: Path, folder: Path, path: Path) -> None:
     with replacing(path) as partial, zipfile.ZipFile(partial, "w") as crate:
         _add(crate, METADATA, text.encode())
         for name, file in _members(root, files):
-            _add(crate, str(name), (root / file).read_bytes())
+            executable = bool((root / file).stat().st_mode & 0o100)
+            _add(crate, str(name), (root / file).read_bytes(), executable)
 
 
 def _members(root: Path, files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -81,9 +83,11 @@ def _members(root: Path, files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
             yield file, file
 
 
-def _add(crate: zipfile.ZipFile, name: str, content: bytes) -> None:
+def _add(crate: zipfile.ZipFile, name: str, content: bytes, executable: bool = False) -> None:
     """A member with the same time always: the same content gives the same bytes."""
-    crate.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    member = zipfile.ZipInfo(name)
+    member.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+    crate.writestr(member, content, zipfile.ZIP_DEFLATED)
 
 
 def metadata(root: Path, folder: Path) -> Entity:
