@@ -251,8 +251,9 @@ def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
         listed = isinstance(value, list) or (isinstance(value, str) and "," in value)
         return _typed(value, schema["anyOf"][1 if listed else 0])
     if kind == "array":
-        items = value.strip("[] ").split(",") if isinstance(value, str) else value
-        items = items if isinstance(items, list) else [items]
+        if isinstance(value, str):
+            value = [item.strip() for item in value.strip("[] ").split(",")]
+        items = value if isinstance(value, list) else [value]
         return [_typed(item, schema["items"]) for item in items if item != ""]
     if kind in ("object", ["object", "null"]) and isinstance(value, (str, dict)):
         return _typed_mapping(value, schema)

@@ -582,6 +582,7 @@ def test_overrides_become_the_types_of_the_schema() -> None:
         "seeds": "1,2",
         "depths": ["2", "5"],  # what Snakemake makes of depths=[2,5]
         "activations": "relu",
+        "orderings": "conv-bn-act, conv",
         "epochs": 1,
         "learning_rate": "1e-3",
         "final_norm_act": "true",
@@ -593,6 +594,7 @@ def test_overrides_become_the_types_of_the_schema() -> None:
         "seeds": [1, 2],
         "depths": [2, 5],
         "activations": ["relu"],
+        "orderings": ["conv-bn-act", "conv"],
         "epochs": 1,
         "learning_rate": 1e-3,
         "final_norm_act": True,
