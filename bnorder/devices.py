@@ -102,6 +102,13 @@ def _try_lock(path: Path) -> IO[str] | None:
     return file
 
 
+def usable_cores() -> int:
+    """The cores that this process may use, or all of them where the system does not say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def processor() -> str:
     """The processor's name, where the system says it, with what tells its generation.
 

@@ -3,7 +3,6 @@
 import _bootstrap  # noqa: F401
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
+    from bnorder.devices import usable_cores
     from bnorder.jobs import pick_device
     from bnorder.locks import hold_study
     from bnorder.log import clock
@@ -62,7 +62,7 @@ def main() -> None:
     print(confirmation.left_to_train(drawn, trainings, standing, path), flush=True)
     if not trainings:
         return
-    cores = 1 if pick_device().type == "cuda" else len(os.sched_getaffinity(0))
+    cores = 1 if pick_device().type == "cuda" else usable_cores()
     start = time.perf_counter()
     rows = confirmation.confirm(study, trainings, standing, path, arguments.workers or cores)
     for done, compared in enumerate(rows, 1):

@@ -137,3 +137,12 @@ def test_two_generations_of_one_name_are_two_processors(monkeypatch: pytest.Monk
     assert devices.processor() == "A Processor (family 26, model 2)"
     monkeypatch.setattr(Path, "read_text", lambda path, encoding: said.replace("26", "25"))
     assert devices.processor() == "A Processor (family 25, model 2)"
+
+
+def test_cores_are_those_that_may_be_used_where_the_system_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3}, raising=False)
+    assert devices.usable_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert devices.usable_cores() == os.cpu_count()
