@@ -50,7 +50,9 @@ def main() -> None:
     where = f"GPU {lease.device}, leased" if lease else "the visible device"
     print(f"{study.name}: {done} runs trained in {time.monotonic() - start:.1f} s on {where}")
     words = as_make_words({"study": arguments.study} | as_config(arguments.overrides))
-    print(f"next: make report {words}", flush=True)
+    elsewhere = arguments.results.resolve() != Path("results").resolve()
+    move = f"copy {arguments.results / study.name} into results/, then " if elsewhere else ""
+    print(f"next: {move}make report {words}", flush=True)
 
 
 if __name__ == "__main__":

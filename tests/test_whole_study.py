@@ -162,4 +162,11 @@ def test_seconds_are_those_of_the_study_and_of_its_selection(
     text = capsys.readouterr().out
     said = re.search(r"runs trained in ([0-9.]+) s", text)
     assert said and float(said[1]) >= 0.6
-    assert "next: make report STUDY=controls_digits EPOCHS=1\n" in text
+    folder = tmp_path / "controls_digits+epochs=1"  # make report looks in results/ alone
+    said = f"next: copy {folder} into results/, then make report STUDY=controls_digits EPOCHS=1\n"
+    assert text.endswith(said)
+    monkeypatch.chdir(tmp_path)
+    Path("studies").symlink_to(ROOT / "studies")
+    monkeypatch.setattr(sys, "argv", [*command[:3], "--set=epochs=1"])
+    script("train_study").main()
+    assert "next: make report STUDY=controls_digits EPOCHS=1\n" in capsys.readouterr().out
