@@ -172,7 +172,7 @@ def test_checkpoint(
     if damage is not another_jobs:  # that one is whole, and of other runs
         assert f"{spoilt.name} is not used" in study.said_of_jobs()
     redone = study.work().epochs - 2 * 4 * 12
-    name = damage.__name__.replace("_", " ")
+    name = damage.__name__.replace("_jobs", " job's")
     ledger.note(f"Checkpoint: {name}", 1, "that checkpoint", f"{redone} of 96 epochs")
 
 
