@@ -91,6 +91,8 @@ def test_types_and_margins_are_those_of_the_plan(article: Claims) -> None:
     assert thresholds == {"E3": 99.0, "E5": 97.0}
     assert [i for i in PLAN if by_id[i].type == "interaction"] == ["T6", "T7", "T8"]
     assert [i for i in PLAN if by_id[i].two_sided] == ["T8"]
+    bound = {i for i in PLAN for p in by_id[i].parts for t in p.terms if "dataset" in t.select}
+    assert bound == {"E3", "E5"}  # 99 % and 97 % are said of MNIST
     assert by_id["E4"].parts[0].margin == 0.2
     assert len(by_id["E1"].parts) == 3
 
