@@ -151,7 +151,10 @@ class Stability:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the data say of a claim; `reason` says why a claim was not tested."""
+    """What the data say of a claim; `reason` says why a claim was not tested.
+
+    seeds_to_settle: those that would give a verdict with 80 % power, were these numbers the truth.
+    """
 
     claim: Claim
     verdict: VerdictWord
@@ -165,6 +168,7 @@ class Verdict:
     stability: Stability | None = None
     checks_disagree: tuple[str, ...] = field(default=())
     diverged: int = 0  # of the runs behind it
+    seeds_to_settle: int | None = None
 
     @property
     def n(self) -> int:

@@ -150,7 +150,7 @@ def test_missing_runs_are_named_and_their_claims_not_tested(tmp_path: Path) -> N
         "mnist.conv-bn-act.relu.d2.base.s4",
         "mnist.conv-bn-act.relu.d5.base.s4",
     ]
-    assert any("2 of the 300 runs are missing" in line for line in document["caveats"])
+    assert any("Runs missing: 2 of 300;" in line for line in document["caveats"])
 
 
 def test_a_run_that_is_not_of_the_study_is_refused(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_an_empty_accuracy_is_not_tested_never_left_out(tmp_path: Path) -> None:
     runs, claims = bring(tmp_path, MINE.replace("78.9", ""))
     verdict = analyse(load_inputs(runs, claims), tmp_path / "a", explore=False)[0]
     assert verdict.verdict == "not tested"
-    assert "1 of the 12 runs it needs have no finite test_accuracy_pp" in verdict.reason
+    assert "runs that it needs have no finite test_accuracy_pp, 1 of 12" in verdict.reason
 
 
 def test_missing_files_and_arguments_say_what_to_do(tmp_path: Path) -> None:

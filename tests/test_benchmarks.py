@@ -206,7 +206,7 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
     assert "Not measured" not in page and "has not been run" not in page
     for line in (
         "| conv-bn-act | relu | 2 | 6,400 |" + 4 * " 2.50 (2.50–2.50) |",
-        "A CPU, torch 2.0. Over all arms, in turns of 16 steps: 2.50 times the floor (2.50 to 2.50)",
+        "A CPU, torch 2.0. Over all arms, in turns of 16 steps: 2.50 times the floor (",
         "An old CPU, torch 2.0. Over all arms, in turns of 16 steps: 2.50 times the floor",
         "| conv-bn-act | relu | 2 | 3,200 |",
         "The aim of 4 times the tutorial is not met: it would take 400 % of the ceiling",

@@ -91,6 +91,18 @@ def test_an_interaction_with_a_data_set_that_is_not_the_first_is_found_and_named
     )
 
 
+def test_every_run_that_was_compared_counts_where_runs_diverged() -> None:
+    table = simulated(lambda arm: 0.6 * ((arm.ordering, arm.depth) == ("act-bn-conv", 2)))
+    asked = claim("ordering", "dataset")
+    (estimate,) = judge([asked], table, resamples=0)[0].estimates
+    named = {*estimate.plus, *estimate.minus}
+    other = next(arm for arm in table.index if arm.id not in named)
+    cells = {"dataset": other.dataset, "ordering": other.ordering, "depth": other.depth}
+    status = pd.concat([table.runs[axis] == value for axis, value in cells.items()], axis=1)
+    frame = table.runs.assign(status=np.where(status.all(axis=1), "diverged", "finished"))
+    assert judge([asked], RunTable(frame, table.grid), resamples=0)[0].diverged == 8
+
+
 def test_a_difference_that_is_the_same_everywhere_is_no_interaction() -> None:
     def effect(arm: Arm) -> float:
         return (arm.ordering == "bn-act-conv") * 1.0 + (arm.dataset == "digits") * -5.0
@@ -120,7 +132,7 @@ def test_a_missing_run_is_named_and_no_pair_left_out() -> None:
     frame = simulated().runs.drop(index=0).reset_index(drop=True)
     found = judge([claim("ordering", "dataset")], RunTable(frame, Grid.of_runs(frame)), 0)[0]
     assert found.verdict == "not tested"
-    assert "1 of the 192 runs it needs are missing" in found.reason
+    assert "runs that it needs are missing, 1 of 192" in found.reason
 
 
 BAD = {

@@ -91,6 +91,16 @@ def test_runs_that_never_get_there_are_censored_at_the_end_of_their_arms_trainin
     assert (first["step"], first["reached"]) == (2345, False)
 
 
+@pytest.mark.parametrize("steps", [[117, 234, 351, 468], [117, 585, 585, 585]])
+def test_half_of_the_runs_are_not_enough_for_a_median(steps: list[float]) -> None:
+    frame = simulated()
+    axes = ["ordering", "activation", "depth"]
+    arm = (frame[axes] == frame.loc[0, axes]).all(axis=1)
+    frame.loc[arm, "steps_to_97"] = [*steps, *[np.nan] * 4]
+    first = survival_tables(frame)["survival_summary"].query("threshold == 97").iloc[0]
+    assert first["reached"] == 4 and np.isnan(first["median_steps"])
+
+
 def test_a_threshold_that_nobody_reaches_has_no_p_value_and_no_median() -> None:
     frame = simulated().assign(steps_to_99=np.nan)
     found = survival_tables(frame)

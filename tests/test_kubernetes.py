@@ -57,7 +57,7 @@ def test_no_rule_waits_for_a_file_of_the_repository_in_the_bucket() -> None:
 def test_a_study_in_the_bucket_gets_no_overrides_again() -> None:
     """Its name has them already: `pods+seeds=3` would become `pods+seeds=3+seeds=3`."""
     rule = (REPOSITORY / "workflow/rules/train.smk").read_text().partition("rule collect:")[0]
-    assert "study=ancient(f\"{RESULTS}/study.yaml\" if stored_elsewhere() else" in rule
+    assert 'study=ancient(f"{RESULTS}/study.yaml" if stored_elsewhere() else' in rule
     assert "overrides=[] if stored_elsewhere() else SET_OVERRIDES," in rule
 
 

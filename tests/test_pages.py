@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY, copy_project
@@ -28,6 +29,8 @@ from bnorder.publishing.readme import (
     answer,
     bn_first_minus_act_first,
     costs,
+    elsewhere,
+    in_short,
     published_runs,
     read_published,
     relu_alone,
@@ -129,7 +132,19 @@ def test_the_networks_with_strides_were_trained_in_two_published_studies() -> No
     there = studies["mechanism_relu"].claim("T6")
     assert there and there["verdict"] == "supported"
     text = text_of_report("controls_stride")
-    assert "T6 , ≈ negligible on the study's own recipe: ? inconclusive under Down-" in text
+    assert "T6 , ≈ negligible on the study's own recipe: ? inconclusive under “Down-" in text
+
+
+def test_what_readme_says_of_the_inside_of_the_network_is_so() -> None:
+    readme_says("(T3 is supported)", "(T2 is contradicted)", "T4 is inconclusive. T7 needs other")
+    study = next(p for p in read_published(REPOSITORY) if p.folder.name == "mechanism_relu")
+    found = {name: study.claim(name) for name in ("T2", "T3", "T4", "T5", "T7")}
+    assert all(found.values())
+    words = {name: claim["verdict"] for name, claim in found.items() if claim}
+    untold = {"T7": "not tested", "T5": "contradicted"}
+    assert words == {"T2": "contradicted", "T3": "supported", "T4": "inconclusive"} | untold
+    parts = [part["verdict"] for part in (found["T2"] or {})["parts"]]
+    assert parts == ["supported", "contradicted"]  # at the start, after 100 steps
 
 
 def test_the_same_runs_get_two_verdicts_by_holm_s_correction() -> None:
@@ -155,6 +170,12 @@ def test_what_readme_says_of_the_studies_that_contradict_is_so() -> None:
     runs = {n: {r.run.id for r in read_tables(p.folder)} for n, p in studies.items()}
     base = {run for run in runs["controls_stride"] if ".base." in run}
     assert (len(base & runs["article"]), len(base - runs["article"])) == (80, 40)
+    readme_says("80 of `quick`'s runs are `controls_digits`' as well")
+    quick, controls = (
+        {(r.run.id, r.config_hash) for r in read_tables(studies[n].folder)}
+        for n in ("quick", "controls_digits")
+    )
+    assert len(quick & controls) == 80
 
 
 def test_the_difference_with_relu_alone_is_that_of_the_headline_claim() -> None:
@@ -200,13 +221,15 @@ def test_the_check_of_the_method_stands_beside_the_answer_once_it_is_published()
     assert "check of the method" not in answer([p for p in studies if p is not check])
 
 
-def made_again(study: Published, shift: float, **changes: str) -> Published:
+def made_again(
+    study: Published, shift: float, name: str = "replication", **changes: str
+) -> Published:
     """A published study as if run again: T5's values moved, some claims with another verdict."""
     claims = [dict(c) | {"verdict": changes.get(c["id"], c["verdict"])} for c in study.claims]
     headline = next(c for c in claims if c["id"] == "T5")
     part = headline["parts"][0]
     headline["parts"] = [part | {"values": [value + shift for value in part["values"]]}]
-    folder = study.folder.with_name("replication")
+    folder = study.folder.with_name(name)
     return replace(study, folder=folder, verdicts=dict(study.verdicts) | {"verdicts": claims})
 
 
@@ -221,6 +244,57 @@ def test_the_same_study_with_other_seeds_is_held_beside_the_answer() -> None:
     mean = np.mean([*values, *(value + 0.01 for value in values)])
     assert f"over all 20 seeds it is {printed(float(mean))} pp [" in said
     assert replicated([study]) == []
+
+
+def test_the_same_study_on_other_images_is_held_beside_the_answer() -> None:
+    article = next(p for p in read_published(REPOSITORY) if p.folder.name == "article")
+    other = made_again(article, 0.01, "fashion", T6="supported")
+    other = replace(other, manifest=dict(other.manifest) | {"data": {"fashion_mnist": {}}})
+    said, _ = elsewhere([article, other])
+    assert said.startswith("`fashion` is the same study on Fashion-MNIST, written down before")
+    assert "not T6 (negligible, then supported)." in said and "T8" not in said
+    asked = article.claim("T8")
+    assert asked
+    part = {"text": "Order by data set: what came out."}
+    answered = asked | {"verdict": "supported", "parts": [part]}
+    claims = [answered if c["id"] == "T8" else c for c in article.claims]
+    both = replace(
+        article,
+        folder=article.folder.with_name("datasets_fashion"),
+        verdicts=dict(article.verdicts) | {"verdicts": claims},
+    )
+    said, _ = elsewhere([article, other, both])
+    assert said.endswith("is supported there: Order by data set: what came out.")
+    assert elsewhere([article, both]) == elsewhere([other]) == []
+
+
+def test_what_a_builder_wants_to_know_opens_the_answer() -> None:
+    studies = read_published(REPOSITORY)
+    pair = [p for p in studies if p.folder.name in ("article", "replication")]
+    said, _ = in_short(studies)
+    runs = pd.concat([published_runs(p.folder) for p in pair])
+    mean = runs.groupby("ordering")["test_accuracy_pp"].mean()
+    first, last = (
+        mean["conv-bn-act"] - mean["conv-act-bn"],
+        mean["bn-act-conv"] - mean["act-bn-conv"],
+    )
+    assert f"minus after it is {printed(float(first))} pp [" in said and "over 20 seeds" in said
+    assert f"(Conv-BN-act against Conv-act-BN) and {printed(float(last))} pp [" in said
+    two = runs[runs["depth"] == 2].groupby("ordering")["test_accuracy_pp"].mean()
+    first, last = two[["conv-bn-act", "conv-act-bn"]], two[["bn-act-conv", "act-bn-conv"]]
+    assert f"minus last is {printed(float(first.mean() - last.mean()))} pp [" in said
+    assert answer(studies).startswith(said)
+    assert in_short(pair[:1]) == []
+    verdicts = [dict(c) | {"verdict": "supported"} for c in pair[1].claims]
+    shown = replace(pair[1], verdicts=dict(pair[1].verdicts) | {"verdicts": verdicts})
+    assert in_short([pair[0], shown]) == []
+
+
+def test_parts_that_came_out_otherwise_are_told_apart_in_the_table() -> None:
+    (row,) = (line for line in answer(read_published(REPOSITORY)).splitlines() if "| T1 |" in line)
+    assert re.search(
+        r"for all: faster \+\S+ pp, supported; more accurate \+\S+ pp, negligible", row
+    )
 
 
 def test_costs_are_shared_among_cores_job_by_job() -> None:

@@ -174,7 +174,7 @@ def test_without_a_whole_seed_nothing_is_published_unless_asked_for(tmp_path: Pa
     assert not (tmp_path / "small").exists()
     assert len(list(tmp_path.iterdir())) == 1  # no scratch folder is left
     folder = publish.publish(study, found, [], tmp_path, allow_missing=True)
-    assert "19 of the 32 runs are missing" in (folder / "verdicts.json").read_text("utf-8")
+    assert "Runs missing: 19 of 32" in (folder / "verdicts.json").read_text("utf-8")
     assert published.read_manifest(folder)["runs"]["missing_in_report"] == 19
 
 

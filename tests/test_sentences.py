@@ -78,7 +78,7 @@ def read_part(text: str, kind: str, margin: float) -> None:
     assert interval, text
     low, high = value(interval[1]), value(interval[2])
     assert low <= high, text
-    stated = re.search(rf"(?:, |of |is |by ){NUMBER} percentage points", text)
+    stated = re.search(rf"(?:, |of |is |by |lies ){NUMBER} percentage points", text)
     assert stated, text
     mean = value(stated[1])
     if "against the claim" in text or "points below" in text:
@@ -104,8 +104,15 @@ def read_part(text: str, kind: str, margin: float) -> None:
         assert low > margin or high < -margin, text
     if "too uncertain" in text or "stays open" in text:
         assert p is not None and p >= 0.05, text
+    beyond = shown_p(text, "beyond the margin")
     if "does not hold up" in text:
-        assert p is not None and p < 0.05, text
+        assert any(found is not None and found < 0.05 for found in (p, tost, beyond)), text
+    if "neither to lie within" in text:
+        assert tost is not None and tost >= 0.05, text
+    if "lies within" in text:
+        assert abs(mean) < margin, text
+    if "lies beyond" in text:
+        assert beyond is not None and abs(mean) > margin, text
 
 
 def read(v: Verdict, text: str) -> None:
@@ -172,6 +179,54 @@ def test_inconclusive_says_what_could_have_been_found_and_what_would_settle_it()
     assert re.search(r"about \d+ seeds would settle it", text)
 
 
+def test_several_parts_are_settled_by_all_of_them_or_by_one_that_speaks_against() -> None:
+    pairs = (("bn-act-conv", "act-bn-conv"), ("conv-bn-act", "conv-act-bn"))
+    writer = Writer()
+
+    def outlook(
+        *shifts: float, spread: float = 10, margin: float | None = None
+    ) -> tuple[Verdict, list[int | None]]:
+        parts = [replace(claim(plus=a, minus=b, margin=margin).parts[0], name=a) for a, b in pairs]
+        both = replace(claim(), parts=tuple(parts))
+        frame = runs(spread * SPREAD + shifts[0], base=95)
+        second = frame.ordering == "conv-bn-act"
+        gain = frame.loc[second, "seed"].map(dict(enumerate(spread * SPREAD + shifts[1])))
+        frame.loc[second, "test_correct"] += np.rint(100 * gain).astype(int)
+        frame["test_accuracy_pp"] = 100 * frame["test_correct"] / frame["n_test"]
+        found = judge([both], RunTable(frame, Grid.of_runs(frame)), resamples=0)[0]
+        assert found.verdict == "inconclusive"
+        seeds = found.seeds_to_settle
+        said = "no practicable number" if seeds is None else f"about {seeds} seeds would settle it"
+        assert said in writer.text(found)
+        return found, [e.seeds_to_settle for e in found.estimates]
+
+    against, alone = outlook(-0.3, -0.1)
+    assert alone[0] and alone[1] and against.seeds_to_settle
+    assert alone[0] < against.seeds_to_settle < alone[1]  # one of two, at half the level
+    agree, alone = outlook(0.15, 0.1)
+    assert alone[0] and alone[1] and agree.seeds_to_settle == max(*alone)
+    small, alone = outlook(3.0, 0.01, spread=1.0, margin=0.2)
+    assert [e.verdict for e in small.estimates] == ["supported", "negligible"]
+    assert alone == [None, None] and small.seeds_to_settle and small.seeds_to_settle > 10
+
+
+def test_an_equivalence_that_only_its_family_outweighs_says_which_way() -> None:
+    for shift, side in ((0.1, "within"), (0.3, "beyond")):
+        crowd = [claim("equivalence"), *(claim("equivalence", name=f"N{i}") for i in range(9))]
+        frame = runs(3.3 * SPREAD + shift)
+        v = judge(crowd, RunTable(frame, Grid.of_runs(frame)), resamples=0)[0]
+        assert v.verdict == "inconclusive"
+        text = Writer().text(v)
+        assert f"lies {side} ±0.2 percentage points by a test that does not hold up" in text
+        read(v, text)
+
+
+def test_a_two_sided_interaction_is_a_gap_that_changes() -> None:
+    either = claim("interaction", two_sided=True)
+    text = Writer().text(judge_one(either, SPREAD - 0.5))
+    assert re.search("Supported: the gap in test accuracy changes by \u22120.5", text)
+
+
 def test_too_few_seeds_are_called_too_few() -> None:
     v = judge_one(claim(), SPREAD[:5] + 0.5)
     assert "With 5 seeds no effect, however large, can be found" in Writer().text(v)
@@ -223,12 +278,12 @@ def test_caveats_name_what_is_missing_diverged_too_few_and_unstable() -> None:
     v = judge_one(claim(), 4 * SPREAD + 0.12)
     counts = {"expected": 300, "present": 297, "diverged": 2, "missing": 3}
     found = " ".join(Writer().caveats([v], counts, 10))
-    assert "3 of the 300 runs are missing" in found
-    assert "2 of the 297 runs diverged" in found and "Of the runs behind" not in found
+    assert "Runs missing: 3 of 300;" in found
+    assert "Runs that diverged: 2 of 297;" in found and "Of the runs behind" not in found
     touched = " ".join(Writer().caveats([replace(v, diverged=2)], counts, 10))
     assert f"Of the runs behind {v.claim.id}, some diverged" in touched
     few = Writer().caveats([judge_one(claim(), SPREAD[:4] + 0.5)], dict.fromkeys(counts, 0), 4)
-    assert any("With 4 seeds no p-value can be below .125" in line for line in few)
+    assert any("With n = 4 no p-value can be below .125" in line for line in few)
     assert Writer().caveats([judge_one(claim(), SPREAD + 0.5)], dict.fromkeys(counts, 0), 10) == []
 
 
@@ -254,7 +309,7 @@ def test_the_answer_opens_with_the_headline_and_counts_every_claim_once() -> Non
     verdicts = [judge_one(claim(name="T5"), SPREAD + 0.5), untested(claim(name="X"), "no reason")]
     opening, scale, tally = Writer().answer(verdicts, "T5")
     assert opening.startswith("“So it is”: supported, for the difference in test accuracy is ")
-    assert "the largest effect on test accuracy" in scale
+    assert "the largest difference in test accuracy between orders" in scale
     assert tally == "Of 2 claims, 1 supported (T5) and 1 not tested (X)."
     assert Writer().answer(verdicts, None)[0] == "This study tests no headline claim."
 

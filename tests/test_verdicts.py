@@ -208,7 +208,7 @@ def test_a_missing_seed_gives_not_tested_and_names_the_run() -> None:
     gone = (frame.ordering == "act-bn-conv") & (frame.seed == 3) & (frame.depth == 5)
     found = verdict(frame[~gone].reset_index(drop=True), claim(), grid=grid)
     assert found.verdict == "not tested"
-    assert "1 of the 40 runs it needs are missing" in found.reason
+    assert "runs that it needs are missing, 1 of 40" in found.reason
     assert "mnist.act-bn-conv.relu.d5.base.s3" in found.reason
     assert found.estimates == ()
 
@@ -236,7 +236,8 @@ def test_one_seed_is_not_tested() -> None:
 def test_a_measure_that_was_not_taken_is_not_tested() -> None:
     found = verdict(runs(SPREAD), claim(measure="gradient_slope@0", margin=None))
     assert (
-        found.reason == "the study did not measure the slope of the log gradient norm at the start"
+        found.reason
+        == "the study did not measure the absolute slope of the log gradient norm at the start"
     )
 
 

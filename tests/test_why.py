@@ -10,6 +10,8 @@ import pytest
 from report_study import FULL, make_study, rendered
 
 from bnorder.claims import Claim, Part, Term, load_claims
+from bnorder.language.english import ENGLISH
+from bnorder.report import lenses
 from bnorder.statistics import why
 from bnorder.statistics.calibration import simulated_runs
 from bnorder.statistics.contrasts import Grid, RunTable
@@ -221,6 +223,16 @@ def test_the_report_tells_each_story_with_its_numbers_and_pictures(tmp_path: Pat
     assert 'id="fig-why-training-gradient-slope"' in section
     assert 'id="fig-why-depth-activation-gradient-norm"' in section
     assert load_study(folder / "study.yaml").seeds
+
+
+def test_an_interaction_calls_no_arm_worse() -> None:
+    words = {"premise_word": "yes", "consequence_word": "yes", "correlation_word": "open"}
+    row = {"part": "", **words}
+    (told,) = lenses._told([row], "interaction", ENGLISH)
+    assert "the gap in accuracy moves as the claim has it" in told and "worse" not in told
+    (told,) = lenses._told([row], "direction", ENGLISH)
+    assert "they have the lower accuracy" in told
+    assert told.endswith("that it explains the difference is not shown.")
 
 
 def worse_like_the_class(row: dict[str, object], step: int) -> float:

@@ -20,20 +20,22 @@ SENTENCES = {
     "direction.negligible": "the difference in {measure}, {mean}, is shown to lie within "
     "±{margin}: whatever there is, it is too small to matter",
     "direction.inconclusive.family": "the difference in {measure}, {mean}, does not hold up "
-    "among all the claims of its family",
+    "among all the claims of its family and their parts",
     "direction.inconclusive": "the difference in {measure}, {mean}, is too uncertain to call",
-    "two_sided.supported": "there is a difference in {measure} of {mean}",
-    "two_sided.negligible": "the difference in {measure}, {mean}, is shown to lie within "
+    "direction.two_sided.supported": "there is a difference in {measure} of {mean}",
+    "direction.two_sided.negligible": "the difference in {measure}, {mean}, is shown to lie within "
     "±{margin}: whatever there is, it is too small to matter",
-    "two_sided.inconclusive.family": "the difference in {measure}, {mean}, does not hold up "
-    "among all the claims of its family",
-    "two_sided.inconclusive": "the difference in {measure}, {mean}, is too uncertain to call",
+    "direction.two_sided.inconclusive.family": "the difference in {measure}, {mean}, does not hold "
+    "up among all the claims of its family and their parts",
+    "direction.two_sided.inconclusive": "the difference in {measure}, {mean}, is too uncertain to "
+    "call",
     "interaction.supported": "the gap in {measure} changes by {effect} in the claimed direction",
+    "interaction.two_sided.supported": "the gap in {measure} changes by {mean}",
     "interaction.contradicted": "the gap in {measure} changes by {effect} against the claim",
     "interaction.negligible": "the change of the gap in {measure}, {mean}, is shown to lie "
     "within ±{margin}: whatever there is, it is too small to matter",
     "interaction.inconclusive.family": "the change of the gap in {measure}, {mean}, does not "
-    "hold up among all the claims of its family",
+    "hold up among all the claims of its family and their parts",
     "interaction.inconclusive": "the change of the gap in {measure}, {mean}, is too "
     "uncertain to call",
     "equivalence.supported": "the difference in {measure}, {mean}, is shown to lie within "
@@ -42,12 +44,16 @@ SENTENCES = {
     "±{margin}",
     "equivalence.inconclusive": "the difference in {measure}, {mean}, is shown neither to lie "
     "within ±{margin} nor beyond",
+    "equivalence.inconclusive.within": "the difference in {measure}, {mean}, lies within ±{margin} "
+    "by a test that does not hold up among all the claims of its family and their parts",
+    "equivalence.inconclusive.beyond": "the difference in {measure}, {mean}, lies beyond ±{margin} "
+    "by a test that does not hold up among all the claims of its family and their parts",
     "threshold.supported": "the mean {measure} is {effect} above {threshold}",
     "threshold.contradicted": "the mean {measure} is {effect} below {threshold}",
-    "threshold.inconclusive.family": "the mean {measure} is {mean} from {threshold}, which "
-    "does not hold up among all the claims of its family",
+    "threshold.inconclusive.family": "the mean {measure} lies {mean} from {threshold}, a "
+    "distance that does not hold up among all the claims of its family and their parts",
     "threshold.inconclusive": "whether the mean {measure} is above or below {threshold} "
-    "stays open (it is {mean} from it)",
+    "stays open; it lies {mean} from it",
     # Whole verdicts.
     "one": "{verdict}: {statement} ({numbers}).",
     "all": "{verdict}: {count} parts must all hold ({numbers}). {parts}",
@@ -82,8 +88,8 @@ SENTENCES = {
     "scale.unsettled": "With {n} seeds an effect of {detectable} would have been found four times "
     "in five.",
     "scale.undetectable": "With {n} seeds no effect, however large, can be found at this level.",
-    "scale.largest": "For scale, the largest effect on {measure} that any of the claims shows is "
-    "{mean} ({id}, 95 % interval {low} to {high}).",
+    "scale.largest": "For scale, the largest difference in {measure} between orders that a claim "
+    "compares is {mean} ({id}, 95 % interval {low} to {high}).",
     "tally": "Of {count} claims, {listed}.",
     "tally.one": "Of one claim, {listed}.",
     "tally_item": "{n} {word} ({ids})",
@@ -92,10 +98,10 @@ SENTENCES = {
     "tally.negligible": "negligible",
     "tally.inconclusive": "inconclusive",
     "tally.not tested": "not tested",
-    "caveat_missing": "{n} of the {expected} runs are missing; every claim that needs one of "
-    "them is not tested.",
-    "caveat_diverged": "{n} of the {present} runs diverged; they count with their last accuracy.",
-    "caveat_seeds": "With {n} seeds no p-value can be below {p}: the sign-flip test cannot "
+    "caveat_missing": "Runs missing: {n} of {expected}; every claim that needs one of them is not "
+    "tested.",
+    "caveat_diverged": "Runs that diverged: {n} of {present}; they count with their last accuracy.",
+    "caveat_seeds": "With n = {n} no p-value can be below {p}: the sign-flip test cannot "
     "support or contradict any claim.",
     "caveat_family": "In the family “{family}” {m} claims share {n} seeds: no p-value can pass "
     "the first step of Holm's procedure on the sign-flip test.",
@@ -112,6 +118,7 @@ SENTENCES = {
     "colon": ": ",
     "space": " ",
     "stop": ".",
+    "percent": " %",
     "and_more": "{shown} and {more} more",
     # Why a claim could not be tested, and which checks fell out otherwise.
     "reason.part": "for the part “{part}”: {reason}",
@@ -125,8 +132,8 @@ SENTENCES = {
     "reason.too_short": "{measure} is read after {step} steps, and a run has {steps}; "
     "train for longer",
     "reason.two_seeds": "it needs at least two seeds",
-    "reason.missing": "{n} of the {needed} runs it needs are missing: {runs}",
-    "reason.blank": "{n} of the {needed} runs it needs have no finite {column}: {runs}",
+    "reason.missing": "runs that it needs are missing, {n} of {needed}: {runs}",
+    "reason.blank": "runs that it needs have no finite {column}, {n} of {needed}: {runs}",
     "axis.dataset": "dataset",
     "axis.ordering": "ordering",
     "axis.activation": "activation",
@@ -203,13 +210,14 @@ FIGURES = {
     "blocks.input": "input",
     "blocks.block": "block {n}",
     "blocks.classifier": "… classifier",
-    "forest.title": "Every effect in percentage points",
+    "forest.title": "Every difference in percentage points",
     "forest.clear": "The 95 % interval excludes zero for {claims}, before any correction.",
     "forest.none": "Every 95 % interval includes zero.",
     "forest.reading": "Mark: mean over seeds; line: 95 % t-interval, not adjusted for the number "
     "of claims; shaded: within the claim's margin. Each part of a claim has its own mark. Filled "
     "circle: supported; cross: contradicted; diamond: negligible; open circle: inconclusive. "
-    "Equivalence claims say that the effect lies inside the shaded band, the others that it lies "
+    "Thresholds are left out. Equivalence claims say that the effect lies inside the shaded band, "
+    "the others that it lies "
     "right of zero.",
     "forest.alt": "Forest plot of effects. {numbers}.",
     "forest.item": "{claim} {mean} ({interval}), {verdict}",
@@ -250,6 +258,8 @@ FIGURES = {
     "in {none}.",
     "convergence.medians": "The median is least for {fast} ({low} steps) and largest for {slow} "
     "({high} steps).",
+    "convergence.medians_some": "Of the {known} arms in which more than half of the runs got "
+    "there, the median is least for {fast} ({low} steps) and largest for {slow} ({high} steps).",
     "convergence.reading": "Each line is the share of an ordering's runs that have not reached "
     "the threshold at any evaluation so far (Kaplan–Meier; a run that never gets there counts to "
     "its last step).",
@@ -301,16 +311,29 @@ FIGURES = {
     "probe",
     "why.premise.no": "The premise does not hold: the arms that the claim calls worse have the "
     "better probe",
-    "why.premise.open": "The premise stays open: the probe is not clearly worse on either side",
-    "why.premise.mixed": "The premise depends on the moment, as the table shows",
+    "why.premise.open": "The premise stays open: the arms that the claim calls worse have a probe "
+    "that is not clearly worse or better",
+    "why.premise.mixed": "Whether the arms that the claim calls worse have the worse probe depends "
+    "on the moment, as the table shows",
     "why.consequence.yes": "they have the lower accuracy, as the claim has it",
     "why.consequence.no": "they have the higher accuracy, against the claim",
     "why.consequence.open": "their accuracy is not clearly lower or higher",
+    "why.interaction.premise.yes": "The premise holds: the gap in the probe moves as the claim has "
+    "it",
+    "why.interaction.premise.no": "The premise does not hold: the gap in the probe moves the other "
+    "way",
+    "why.interaction.premise.open": "The premise stays open: the gap in the probe is not shown to "
+    "move",
+    "why.interaction.premise.mixed": "How the gap in the probe moves depends on the moment, as the "
+    "table shows",
+    "why.interaction.consequence.yes": "the gap in accuracy moves as the claim has it",
+    "why.interaction.consequence.no": "the gap in accuracy moves against the claim",
+    "why.interaction.consequence.open": "the gap in accuracy is not shown to move",
     "why.together.yes": "Within seeds, orders with the worse probe do worse at the end.",
     "why.together.no": "Within seeds, orders with the worse probe do better at the end, so the "
     "probe does not explain the difference.",
     "why.together.open": "Within seeds, the probe at the end and accuracy do not clearly go "
-    "together, so it does not explain the difference.",
+    "together; that it explains the difference is not shown.",
     "why.alt": "{title}. {message}",
     "why.of_part": "{part}: {sentence}",
     "ladder.base": "the study's own recipe",
@@ -449,7 +472,7 @@ PAGE = {
     "others.setup": "Set-up",
     "others.conclusion": "Conclusion",
     "others.note": "In brackets: what was read where it was not the source itself. None of the "
-    "sources reports a significance test.",
+    "sources that were read whole reports a significance test.",
     # How it was done.
     "method": "How it was done",
     "orderings.title": "The orderings",
@@ -519,13 +542,13 @@ PAGE = {
     "<b>Inconclusive</b>: none of these. <b>Not tested</b>: an arm, a run or a measure that the "
     "contrast needs is missing; a smaller contrast is never put in its place.",
     "rules.equivalence": "A claim of equivalence is supported when two one-sided tests place "
-    "every difference within the margin, and contradicted when a difference lies outside it. A "
+    "every difference within the margin, and contradicted when one is shown to lie outside it. A "
     "threshold claim is the same test on the runs' values minus the threshold.",
     "rules.parts": "A claim of several parts is supported only if each part is, and contradicted "
     "if any part is.",
     # What came out.
     "results": "What came out",
-    "results.forest": "{figure} puts every effect on one axis; below it each claim has its own "
+    "results.forest": "{figure} puts every difference on one axis; below it each claim has its own "
     "evidence, a dot a seed.",
     "family": "Claims from {family}",
     "family.experiment": "the experiment",
@@ -543,11 +566,13 @@ PAGE = {
     "hedges": "Hedges’ g",
     "detectable_head": "Detectable",
     "claim.contrast_note": "Contrast: {contrast}.",
-    "claim.measure_note": "Measure: {measure}{unit}.",
-    "claim.margin_note": "Margin: {margin}{unit}.",
+    "claim.measure_note": "Measure: {measures}.",
+    "claim.margin_note": "Margin: {bounds}.",
     "claim.threshold_note": "Threshold: {threshold} %.",
     "claim.p_note": "Adjusted <i>p</i>: {p}.",
     "claim.detectable_note": "Detectable: the effect that this many seeds find with 80 % power.",
+    "claim.detectable_margin_note": "Detectable: the margin within which this many seeds show "
+    "equals to lie, with 80 % power.",
     "claim.settle_note": "Seeds that would settle it: {seeds}.",
     "claim.stability_note": "Drawing the seeds anew {resamples} times gave this verdict in "
     "{share} of the draws.",
@@ -560,7 +585,7 @@ PAGE = {
     "steps": "Median steps to each threshold",
     "steps.caption": "Median steps to each threshold by arm",
     "steps.note": "Kaplan–Meier median of the step of the first evaluation at or above the "
-    "threshold; beside it the runs that reached it, of all. A dash: fewer than half did.",
+    "threshold; beside it the runs that reached it, of all. A dash: half of them or fewer did.",
     "ordering": "Ordering",
     "ordering.on": "{ordering} on {dataset}",
     "activation": "Activation",
@@ -605,7 +630,7 @@ PAGE = {
     "otherwise.row": "{control} on {dataset}",
     "otherwise.of": "{changed} of {tested}",
     "otherwise.claim": "{claim}, {verdict} on the study's own recipe: {others}.",
-    "otherwise.under": "{verdict} under {control}",
+    "otherwise.under": "{verdict} under “{control}”",
     "otherwise.note": "Each control is judged with as many seeds as the recipe itself; a verdict "
     "near its limit changes by chance as well. Holm's method counts the claims of a family, not "
     "the controls.",
@@ -719,8 +744,10 @@ PAGE = {
     # The plan.
     "plan": "The plan and its amendments",
     "plan.intro": "These claims, contrasts, kinds of test and margins stood in <code>{file}</code> "
-    "before the runs. Each contrast is taken within a seed; above zero is what the claim says.",
-    "plan.caption": "The claims as they were planned",
+    "before the runs; amendments, if there are any, stand below with their dates, and the table "
+    "has the claims as amended. Each contrast is taken within a seed; above zero is what the claim "
+    "says.",
+    "plan.caption": "The claims under test",
     "plan.contrast": "Contrast",
     "plan.type": "Kind",
     "plan.measure": "Measure",
@@ -754,8 +781,8 @@ ENGLISH = Language(
         "test_error_area": "test error averaged over the training",
         "train_accuracy_pp": "training accuracy",
         "train_loss": "training loss",
-        "gradient_slope@0": "slope of the log gradient norm at the start",
-        "gradient_slope@100": "slope of the gradient norm after 100 steps",
+        "gradient_slope@0": "absolute slope of the log gradient norm at the start",
+        "gradient_slope@100": "absolute slope of the log gradient norm after 100 steps",
         "bn_input_mean_cv": "variation of the batch mean",
         "bn_input_variance_cv": "variation of the batch variance",
         "running_loss_pp": "accuracy lost by running averages",

@@ -37,7 +37,7 @@ def mark(value: object, text: str) -> str:
 
 def number(value: float, avoid: Sequence[float] = (0.0,), least: int = 2, most: int = 8) -> str:
     """A number with two significant digits or more, clear of each `avoid` it does not equal."""
-    value = 0.0 if abs(value) < 10.0**-most else value
+    value = 0.0 if abs(value) < 10.0**-most else round(value, 12)  # a tie, not its last digits
     digits = least if value == 0 else max(least, 1 - math.floor(math.log10(abs(value))))
     digits = min(digits, most)
     while digits < most and any(round(value, digits) == a != value for a in avoid):

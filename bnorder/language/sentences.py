@@ -55,15 +55,15 @@ class Writer:
 
     def statement(self, claim: Claim, e: Estimate) -> str:
         """What a part's numbers say, by its own verdict."""
-        kind = "two_sided" if claim.two_sided else claim.type
-        alone = e.verdict == "inconclusive" and claim.type != "equivalence" and e.p < LEVEL
+        both_ways = claim.two_sided and (claim.type == "direction" or e.verdict == "supported")
+        kind = claim.type + (".two_sided" if both_ways else "")
         return self.say(
-            f"{kind}.{e.verdict}" + (".family" if alone else ""),
+            f"{kind}.{e.verdict}{_alone(claim, e)}",
             measure=self.measure(e),
             mean=self.amount(e.mean, e, sign=True),
             effect=self.amount(abs(e.mean), e),
             margin=self.plain(e.margin) + self.language.units[e.unit],
-            threshold=self.plain(e.threshold) + (" %" if e.unit == "pp" else ""),
+            threshold=self.plain(e.threshold) + (self.say("percent") if e.unit == "pp" else ""),
         )
 
     def plain(self, value: float | None) -> str:
@@ -81,7 +81,7 @@ class Writer:
     def tests(self, claim: Claim, e: Estimate) -> list[str]:
         """The tests that the part's verdict rests on."""
         if claim.type == "equivalence":
-            if e.verdict == "contradicted":
+            if _beyond(e):
                 return [self.say("beyond", p=p_value(e.outside_p))]
             return [self._tost(e)]
         named = [self.say("sign_flip", p=p_value(e.p))]
@@ -151,10 +151,9 @@ class Writer:
         return self.say("too_small", margin=margin, tost=self._tost(e))
 
     def _outlook(self, v: Verdict) -> list[str]:
-        """What n seeds could have found, and how many would settle it: of the hardest part."""
+        """What n seeds could have found in the hardest part, and how many would settle it all."""
         open_parts = [e for e in v.estimates if e.verdict == "inconclusive"]
-        if not open_parts:
-            return []
+        open_parts = open_parts or [e for e in v.estimates if e.verdict != "supported"]
         hardest = max(open_parts, key=lambda e: e.seeds_to_settle or math.inf)
         found = hardest.smallest_detectable
         if math.isnan(found):
@@ -162,9 +161,9 @@ class Writer:
         else:
             key = "detectable_margin" if v.claim.type == "equivalence" else "detectable"
             first = self.say(key, n=hardest.n, detectable=self.amount(found, hardest))
-        if hardest.seeds_to_settle is None:
+        if v.seeds_to_settle is None:
             return [first, self.say("unsettled")]
-        return [first, self.say("settle", seeds=hardest.seeds_to_settle)]
+        return [first, self.say("settle", seeds=v.seeds_to_settle)]
 
     def short(self, v: Verdict) -> str:
         """A few words for a table cell."""
@@ -174,9 +173,7 @@ class Writer:
             key = "short_parts" if v.p_for else "short_parts.against"
             return self.say(key, parts=len(v.estimates), p=p_value(v.p))
         e = v.estimates[0]
-        by_tost = v.verdict == "negligible" or (
-            v.claim.type == "equivalence" and v.verdict != "contradicted"
-        )
+        by_tost = v.verdict == "negligible" or (v.claim.type == "equivalence" and not _beyond(e))
         tost = self.say("tost", p=p_value(e.tost_p))
         return self.say(
             "short",
@@ -318,6 +315,22 @@ class Writer:
             if m * least >= LEVEL:
                 found.append(self.say("caveat_family", family=self.own(family), m=m, n=n_seeds))
         return found
+
+
+def _beyond(e: Estimate) -> bool:
+    """Of an equivalence: do its numbers speak for a difference beyond the margin?"""
+    return e.verdict == "contradicted" or (
+        e.verdict == "inconclusive" and e.outside_p < min(LEVEL, e.tost_p)
+    )
+
+
+def _alone(claim: Claim, e: Estimate) -> str:
+    """The ending of the key of a part that is open, though its own test is not."""
+    if e.verdict != "inconclusive":
+        return ""
+    if claim.type == "equivalence":
+        return ".beyond" if _beyond(e) else ".within" if e.tost_p < LEVEL else ""
+    return ".family" if e.p < LEVEL else ""
 
 
 def _limits(e: Estimate) -> list[float]:

@@ -266,18 +266,7 @@ def convergence(
 
 
 def _survival_message(rows: Sequence[Row], counts: Row, words: Language) -> str:
-    threshold, medians = plain(counts["threshold"]), ""
-    known = [r for r in rows if _known(r["median_steps"])]
-    if len(known) > 1:
-        fast, slow = min(known, key=_median), max(known, key=_median)
-        if _median(fast) < _median(slow):
-            medians = words.say(
-                "convergence.medians",
-                fast=arm_words(fast, words),
-                low=whole(fast["median_steps"]),
-                slow=arm_words(slow, words),
-                high=whole(slow["median_steps"]),
-            )
+    threshold, medians = plain(counts["threshold"]), _medians(rows, counts, words)
     if counts["every"] == counts["arms"]:
         key = "convergence.every"
     elif counts["none"] == counts["arms"]:
@@ -286,6 +275,29 @@ def _survival_message(rows: Sequence[Row], counts: Row, words: Language) -> str:
         key = "convergence.some_none" if counts["none"] else "convergence.some"
     numbers = {k: whole(counts[k]) for k in ("every", "arms", "none")}
     return _sentences(words, words.say(key, threshold=threshold, **numbers), medians)
+
+
+def _medians(rows: Sequence[Row], counts: Row, words: Language) -> str:
+    """Between which steps the medians lie, and of which arms; nothing where they do not differ."""
+    known = [r for r in rows if _known(r["median_steps"])]
+    if not known:
+        return ""
+    fast, slow = min(known, key=_median), max(known, key=_median)
+    if _median(fast) == _median(slow):
+        return ""
+    every = counts["known"] == counts["arms"]
+
+    def named(row: Row, same: float) -> str:
+        return arm_words(row, words) if same == 1 else words.count(same, "arms_of")
+
+    return words.say(
+        "convergence.medians" if every else "convergence.medians_some",
+        known=whole(counts["known"]),
+        fast=named(fast, counts["fastest"]),
+        low=whole(fast["median_steps"]),
+        slow=named(slow, counts["slowest"]),
+        high=whole(slow["median_steps"]),
+    )
 
 
 def _median(row: Row) -> float:

@@ -243,6 +243,7 @@ def _tables(results: Results) -> dict[str, Any]:
         "otherwise": ladder.page(results),
         "provenance_rows": view.provenance_rows(results, _version()),
         "plan": view.plan(results),
+        "planned": {row["id"]: row for row in view.plan(results)},
         "arms": view.arms(results),
         "arms_left_out": len(results.table("arms")) > view.MOST_ARMS,
         "missing": results.missing[: view.MOST_MISSING],

@@ -219,7 +219,7 @@ def page(results: Results) -> dict[str, Any] | None:
                     }
                     for row in ours
                 ],
-                "told": _told(ours, results.words),
+                "told": _told(ours, about.get(claim, {}).get("type", ""), results.words),
             }
         )
     shown = {claim["id"] for claim in found}
@@ -236,9 +236,12 @@ def _figures(probe: str) -> list[str]:
     return [name.replace("_", "-") for name in names]
 
 
-def _told(rows: Sequence[Row], words: Language) -> list[str]:
-    """A sentence a part: premise, consequence, and whether they go together; last moment."""
-    told = []
+def _told(rows: Sequence[Row], kind: str, words: Language) -> list[str]:
+    """A sentence a part: premise, consequence, and whether they go together; last moment.
+
+    An interaction calls no arm worse: its sentences are about a gap that moves.
+    """
+    told, why = [], "why.interaction" if kind == "interaction" else "why"
     parts = list(dict.fromkeys(row["part"] for row in rows))
     for part in parts:
         ours = [row for row in rows if row["part"] == part]
@@ -247,8 +250,8 @@ def _told(rows: Sequence[Row], words: Language) -> list[str]:
         last = ours[-1]
         sentence = words.say(
             "why.told",
-            premise=words.say(f"why.premise.{premise}"),
-            consequence=words.say(f"why.consequence.{last['consequence_word']}"),
+            premise=words.say(f"{why}.premise.{premise}"),
+            consequence=words.say(f"{why}.consequence.{last['consequence_word']}"),
             joined=words.say("why.and" if premise == last["consequence_word"] else "why.but"),
             together=words.say(f"why.together.{last['correlation_word']}"),
         )

@@ -255,7 +255,8 @@ def plan(results: Results) -> list[dict[str, Any]]:
     for verdict in results.claims:
         parts = verdict["plan"]
         measures = dict.fromkeys(look.measure_words(p["measure"], words) for p in parts)
-        bounds = dict.fromkeys(_bound(p, words) for p in parts)
+        each = {(p["measure"], p["margin"], p["threshold"]): p for p in reversed(parts)}
+        bounds = [_bound(p, words, named=len(measures) > 1) for p in reversed(each.values())]
         kind = "two_sided" if verdict["two_sided"] else verdict["type"]
         rows.append(
             {
@@ -268,12 +269,17 @@ def plan(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _bound(part: Row, words: Language) -> str:
-    """A part's margin, or its threshold."""
+def _bound(part: Row, words: Language, *, named: bool) -> str:
+    """A part's margin, or its threshold; named: with the measure that it is of."""
     unit = words.say(f"short_unit.{part['unit']}")
     if part["threshold"] is not None:
-        return f"≥ {plain(part['threshold'])}" + (" %" if part["unit"] == "pp" else unit)
-    return f"±{plain(part['margin'])}{unit}" if part["margin"] is not None else ""
+        return f"≥ {plain(part['threshold'])}" + (
+            words.say("percent") if part["unit"] == "pp" else unit
+        )
+    if part["margin"] is None:
+        return ""
+    of = look.measure_words(part["measure"], words) + words.templates["colon"] if named else ""
+    return f"{of}±{plain(part['margin'])}{unit}"
 
 
 def limits(results: Results) -> list[str]:

@@ -229,8 +229,6 @@ def _families(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
 
 def _verdict(v: Verdict, writer: Writer) -> dict[str, object]:
     first = v.claim.parts[0]
-    open_parts = [e for e in v.estimates if e.verdict == "inconclusive"]
-    needed = [e.seeds_to_settle for e in open_parts]
     arms = dict.fromkeys(arm for e in v.estimates for arm in (*e.plus, *e.minus))
     stability = v.stability
     return {
@@ -254,7 +252,7 @@ def _verdict(v: Verdict, writer: Writer) -> dict[str, object]:
         "n": v.n or None,
         "n_parts": len(v.estimates),
         "smallest_detectable": max((e.smallest_detectable for e in v.estimates), default=None),
-        "seeds_to_settle": max((n for n in needed if n), default=None) if all(needed) else None,
+        "seeds_to_settle": v.seeds_to_settle,
         "stability": stability
         and {
             "resamples": stability.resamples,

@@ -88,8 +88,9 @@ class Contrast:
 
     keys: what the sign-flip test compares, whole numbers where that is possible.
     plus, minus: the two sides' values; weights: of each arm.
-    all: of a crossed part, every contrast, (k, n); the other fields are those of the one that
-    stands out most, and `which` says which it is.
+    arms: all that were taken into account.
+    all: of a crossed part, every contrast, (k, n); values, keys, sides and weights are those of the
+    one that stands out most, and `which` says which it is.
     """
 
     values: Floats
@@ -97,6 +98,7 @@ class Contrast:
     plus: Floats
     minus: Floats
     weights: Mapping[Arm, Fraction]
+    arms: Collection[Arm]
     all: Floats | None = None
     which: str = ""
 
@@ -296,7 +298,8 @@ def contrast_of(part: Part, table: RunTable) -> Contrast:
             keys, scale = exact
             plain = np.asarray(keys * scale, dtype=np.float64)
     plus = np.clip(w, 0, None) @ values
-    return Contrast(plain, keys, plus, np.clip(-w, 0, None) @ values + threshold, weights)
+    minus = np.clip(-w, 0, None) @ values + threshold
+    return Contrast(plain, keys, plus, minus, weights, weights.keys())
 
 
 def _measured(
@@ -322,7 +325,7 @@ def _crossed_contrast(part: Part, table: RunTable) -> Contrast:
     best = int(np.argmax(standing_out(found)))
     which = list(weights)[best]
     plus, minus = np.clip(w[best], 0, None) @ values, np.clip(-w[best], 0, None) @ values
-    return Contrast(found[best], found[best], plus, minus, weights[which], found, which)
+    return Contrast(found[best], found[best], plus, minus, weights[which], arms, found, which)
 
 
 def _check_complete(

@@ -157,7 +157,10 @@ def _clear(low: pd.Series, high: pd.Series) -> dict[str, int]:
 
 
 def _convergence(summary: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """One entry a data set and threshold: in how many arms every run got there, or none did."""
+    """One entry a data set and threshold: in how many arms every run got there, or none did.
+
+    known: arms with a median; fastest, slowest: those that share the least and the greatest one.
+    """
     if summary is None:
         return []
     used = summary[summary["variant"] == "base"]
@@ -168,6 +171,9 @@ def _convergence(summary: pd.DataFrame | None) -> list[dict[str, Any]]:
             "arms": len(group),
             "every": int((group["reached"] == group["n"]).sum()),
             "none": int((group["reached"] == 0).sum()),
+            "known": int(group["median_steps"].notna().sum()),
+            "fastest": int((group["median_steps"] == group["median_steps"].min()).sum()),
+            "slowest": int((group["median_steps"] == group["median_steps"].max()).sum()),
         }
         for dataset, of_dataset in used.groupby("dataset", sort=True)
         for threshold, group in of_dataset.groupby("threshold", sort=True)

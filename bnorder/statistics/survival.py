@@ -57,7 +57,8 @@ def _kaplan_meier(long: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             curve = SurvfuncRight(step, reached.astype(int))
             at = zip(curve.surv_times, curve.n_risk, curve.n_events, curve.surv_prob, strict=True)
             curves += [(*cell, float(t), int(k), int(d), float(s)) for t, k, d, s in at]
-            median = float(curve.quantile(0.5))
+            below = np.round(curve.surv_prob, 9) < 0.5  # half is half, whatever its last digits
+            median = float(curve.surv_times[below][0]) if below.any() else np.nan
         summary.append((*cell, len(step), int(reached.sum()), median))
     return (
         pd.DataFrame(curves, columns=[*keys, "step", "at_risk", "events", "share_not_reached"]),

@@ -229,8 +229,44 @@ def _verdict(
         p_for=bool(decisions.p_for[0, column]),
         stability=stability,
         checks_disagree=_disagreements(claim, estimates),
-        diverged=table.diverged({arm for contrast in contrasts for arm in contrast.weights}),
+        diverged=table.diverged({arm for contrast in contrasts for arm in contrast.arms}),
+        seeds_to_settle=_seeds_to_settle(claim, estimates, level) if word == WORDS[0] else None,
     )
+
+
+def _seeds_to_settle(claim: Claim, estimates: Sequence[Estimate], level: float) -> int | None:
+    """Seeds for all parts to be supported, or for one to be contradicted, whichever is sooner."""
+    if len(estimates) == 1:
+        return estimates[0].seeds_to_settle
+    parts = list(zip(claim.parts, estimates, strict=True))
+    for_all = [_to_support(claim, part, e, level) for part, e in parts]
+    against = [_to_contradict(claim, part, e, level / len(parts)) for part, e in parts]
+    routes = [n for n in against if n is not None]
+    if None not in for_all:
+        routes.append(max(n for n in for_all if n is not None))
+    return min(routes, default=None)
+
+
+def _to_support(claim: Claim, part: Part, e: Estimate, level: float) -> int | None:
+    if e.verdict == "supported":
+        return e.n
+    if part.crossed:
+        return e.seeds_to_settle
+    if claim.type == "equivalence":
+        return est.seeds_needed("equivalence", e.mean, part.margin or 0.0, e.sd, level, POWER)
+    return _to_find(e, level) if e.mean > 0 or claim.two_sided else None
+
+
+def _to_contradict(claim: Claim, part: Part, e: Estimate, level: float) -> int | None:
+    if claim.two_sided:
+        return None
+    if claim.type == "equivalence":
+        return est.seeds_needed("outside", e.mean, part.margin or 0.0, e.sd, level, POWER)
+    return _to_find(e, level) if e.mean < 0 else None
+
+
+def _to_find(e: Estimate, level: float) -> int | None:
+    return est.seeds_needed("effect", e.mean, 0.0, e.sd, level, POWER)
 
 
 def _disagreements(claim: Claim, estimates: Sequence[Estimate]) -> tuple[str, ...]:
