@@ -93,7 +93,7 @@ archive: ## pack the project and its published results for a deposit (results/bn
 crate: ## describe a published study as a Workflow Run RO-Crate (STUDY=article; results/<study>.crate.zip)
 	@$(call USE,); python scripts/crate.py $(CONFIG)
 
-calibrate: ## show on simulated studies that the method is sound (minutes; report/calibration/)
+calibrate: ## measure on simulated studies how often verdicts are wrong (minutes; report/calibration/)
 	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
 
 bench: ## measure what training and the workflow cost (an hour; benchmarks/results/)

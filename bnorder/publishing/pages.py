@@ -22,6 +22,7 @@ from bnorder.publishing.readme import (
     read_published,
     spread,
     standing,
+    verdict_words,
 )
 from bnorder.publishing.speed import speed_page
 from bnorder.study import study_schema
@@ -40,8 +41,8 @@ line: `make report EPOCHS=1`.
 """
 COMPARE_WORDS = """\
 Facts and figures of others are from the sources themselves, or from the abstract where it says so;
-the words are ours. No source that was found tests significance, and none is seeded, tested and on
-MNIST. "Before" is BN before the activation.
+the words are ours. No source that was read whole tests significance; of the others only the
+abstract, or somebody's account, was read. "Before" is BN before the activation.
 """
 BELIEF_WORDS = """\
 What people ask for before they would believe an answer: both orders tried and reported, many
@@ -210,10 +211,11 @@ def _ours(main: Published) -> list[str]:
     if headline:
         lines += [f"> {headline['sentence']} {headline['text']}", ""]
     lines += [
-        "| comparison | verdict | effect |",
-        "| --- | --- | --- |",
+        "| claim | comparison | verdict | effect |",
+        "| --- | --- | --- | --- |",
         *(
-            f"| {claim['contrast']} | {claim['verdict']} | {claim['short']} |"
+            f"| {claim['id']} {claim['sentence']} | {claim['contrast']} | {verdict_words(claim)} "
+            f"| {claim['short']} |"
             for claim in main.claims
             if claim["verdict"] != "not tested" and claim["measure"] == "test_accuracy_pp"
         ),
@@ -245,14 +247,14 @@ BESIDE = {
 
 
 def _other(other: Mapping[str, Any], ours: str) -> str:
-    leans = str(other.get("leans", "none"))
+    leans, whole = str(other.get("leans", "none")), other["read"] == "seen"
     beside = "ours is open" if ours == "open" else BESIDE.get((ours, leans), "not comparable")
     beside = {"mixed": "it depends there", "none": "another question"}.get(leans, beside)
     cells = [
-        other["source"] + ("" if other["read"] == "seen" else f" ({other['read']})"),
+        other["source"] + ("" if whole else f" ({other['read']})"),
         other["setup"],
-        str(other.get("runs", "not said")),
-        "yes" if other.get("tested") else "no",
+        str(other.get("runs", "not said" if whole else "not seen")),
+        "yes" if other.get("tested") else "no" if whole else "not seen",
         other.get("figures", other["conclusion"]),
         leans,
         beside,

@@ -29,6 +29,8 @@ from bnorder.statistics.estimates import t_interval, tost_p
 
 MAIN = "article"  # the study that answers, once it is published
 AGAIN = "replication"  # the same with other seeds
+ELSEWHERE = "fashion"  # the same on other images
+TOGETHER = "datasets_fashion"  # both data sets, for T8
 CHECK = "sanity"  # the study that checks the method
 CLAIMS_PAGE = "docs/published.md"
 SMALL = "digits"  # the data set that comes with scikit-learn: it shows the machinery
@@ -38,7 +40,8 @@ Processor time is the workflow's own measurement of the training jobs, scaled to
 study. Snakemake reads it every half minute and so misses a quarter of a minute of a job on average,
 which is added. A job uses one core, so the times on two and on eight cores are computed from it and
 from the number of jobs; a busy machine takes longer, and processors differ by more than two times.
-Set-up, statistics and report come on top. A column that was not measured says so."""
+Set-up, statistics and report come on top. A column that was not measured says so. The cost that
+stands in a study's file was estimated before it was run, on whichever machine was at hand."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,18 @@ class Published:
 
 
 def read_published(root: Path) -> list[Published]:
-    """All published studies: the answer and its replication first, those on the digits last."""
+    """All published studies: the answer and what repeats it first, those on the digits last."""
     found = [
         Published(f, read_manifest(f), json.loads((f / "verdicts.json").read_text("utf-8")))
         for f in published_studies(root / PUBLISHED)
     ]
 
-    def place(p: Published) -> tuple[bool, bool, bool, str]:
+    order = [MAIN, AGAIN, ELSEWHERE, TOGETHER]
+
+    def place(p: Published) -> tuple[int, bool, str]:
         name = p.folder.name
-        return name != MAIN, name != AGAIN, [*p.manifest["data"]] == [SMALL], name
+        at = order.index(name) if name in order else len(order)
+        return at, [*p.manifest["data"]] == [SMALL], name
 
     return sorted(found, key=place)
 
@@ -77,7 +83,8 @@ def answer(published: Sequence[Published]) -> str:
     if not published:
         return "No results are published here yet.\n"
     main = published[0]
-    lines = [*standing(main), "", *_quote(_quoted(main.verdicts["answer"])), ""]
+    lines = [*in_short(published), *standing(main), ""]
+    lines += [*_quote(_quoted(main.verdicts["answer"])), ""]
     lines += [
         (
             f"![Test accuracy of every run: a dot a seed, a bar its 95 % interval, by ordering]"
@@ -91,12 +98,14 @@ def answer(published: Sequence[Published]) -> str:
         (
             "Effects are in the claim's own direction, with 95 % intervals, over seeds; *p* before "
             "Holm's correction. Supported and contradicted are said after it; negligible rests on "
-            "TOST as it is, whose 90 % interval lies within the margin. "
+            "TOST as it is, whose 90 % interval lies within the margin. Of a claim of several "
+            "parts, *p for all* is the one that all of them hold, *p against one* that one fails. "
             "[How a verdict is reached](docs/verdicts.md)."
         ),
         "",
         *_caveats(main),
         *replicated(published),
+        *elsewhere(published),
         *_check(published),
         *_headlines(published),
         *relu_alone(published),
@@ -104,17 +113,121 @@ def answer(published: Sequence[Published]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_short(published: Sequence[Published]) -> list[str]:
+    """What someone who builds a network wants to know first, while the answer is `negligible`."""
+    import pandas as pd
+
+    found = [p for name in (MAIN, AGAIN) for p in published if p.folder.name == name]
+    headlines = [p.claim(p.verdicts["headline"]) for p in found]
+    margins = [c["margin"] for c in headlines if c and c["verdict"] == "negligible"]
+    if len(margins) < 2:
+        return []
+    runs = pd.concat([published_runs(p.folder) for p in found], ignore_index=True)
+    sides = "{0} where blocks begin with the convolution ({2}) and {1} where they end with it ({3})"
+    text = (
+        "**In short.** In these small networks on MNIST it hardly matters on which side of the "
+        f"activation BN stands: the two sides are shown to differ by less than {max(margins):g} "
+        "percentage points (pp) of test accuracy, and again with other seeds. BN before the "
+        "activation minus after it is "
+        + sides.format(*before_minus_after(runs), *map(" against ".join, PAIRS))
+        + f", over {runs['seed'].nunique()} seeds."
+    )
+    begins = f"the convolution first minus last is {first_minus_last(runs)}"
+    other = next((p for p in published if p.folder.name == ELSEWHERE), None)
+    if other:
+        elsewhere_runs, data = published_runs(other.folder), _data(other)
+        text += " On {2} the same two differences are {0} and {1}".format(
+            *before_minus_after(elsewhere_runs), data
+        )
+        text += f"{_depends(published)}."
+        begins += f" on MNIST, {first_minus_last(elsewhere_runs)} on {data}"
+    text += (
+        f" Where a block begins matters as well: {begins}. Conv-BN-act can be folded into the "
+        "convolution for inference, Conv-act-BN cannot. (Comparisons of single orders are "
+        "exploration; no verdict rests on them. Nothing here speaks of networks with skip paths, "
+        "or of much larger ones.)"
+    )
+    return [text, ""]
+
+
+def _depends(published: Sequence[Published]) -> str:
+    """That the right order depends on the data, where T8 is supported."""
+    study = next((p for p in published if p.folder.name == TOGETHER), None)
+    claim = study.claim("T8") if study else None
+    if not claim or claim["verdict"] != "supported":
+        return ""
+    return ": which order is right depends on the data (T8, supported)"
+
+
+PAIRS = (("Conv-BN-act", "Conv-act-BN"), ("BN-act-Conv", "act-BN-Conv"))
+
+
+def before_minus_after(runs: "pd.DataFrame") -> list[str]:
+    """Of each of PAIRS, BN before minus after the activation in test accuracy, over the seeds."""
+    by_seed = runs.groupby(["seed", "ordering"])["test_accuracy_pp"].mean().unstack()
+    return [_estimate((by_seed[a.lower()] - by_seed[b.lower()]).to_numpy()) for a, b in PAIRS]
+
+
+def first_minus_last(runs: "pd.DataFrame") -> str:
+    """The convolution first minus last in test accuracy, of the orders with BN, at each depth."""
+    cuts = runs["ordering"].map(lambda name: Ordering(name).cut).rename("cut")
+    with_bn = runs["ordering"].map(lambda name: "bn" in name.split("-"))
+    said = []
+    for depth, at in runs[with_bn].groupby("depth"):
+        by_seed = at.groupby(["seed", cuts[at.index]])["test_accuracy_pp"].mean().unstack()
+        difference = (by_seed["conv_first"] - by_seed["conv_last"]).to_numpy()
+        said.append(f"{_estimate(difference)} with {depth} blocks")
+    return " and ".join(said)
+
+
 def replicated(published: Sequence[Published]) -> list[str]:
     """Whether the answer came out again with other seeds, and what all seeds say together."""
-    main, study = (next((p for p in published if p.folder.name == n), None) for n in (MAIN, AGAIN))
-    if not main or not study:
+    found = _held_beside(published, AGAIN)
+    if not found:
         return []
+    first, again, same = found
+    both = np.concatenate([np.array(claim["parts"][0]["values"]) for claim in (first, again)])
+    tost = p_value(float(tost_p(both, first["margin"])))
+    text = (
+        f"`{AGAIN}` is the same study with {again['n']} other seeds, written down before it was "
+        f"run. {again['id']} came to {again['short']}, {again['verdict']}; over all {len(both)} "
+        f"seeds it is {_estimate(both)}, TOST p {tost}. {same}"
+    )
+    return [text, ""]
+
+
+def elsewhere(published: Sequence[Published]) -> list[str]:
+    """Whether the answer came out on other images, and whether the two data sets differ."""
+    found = _held_beside(published, ELSEWHERE)
+    if not found:
+        return []
+    other = next(p for p in published if p.folder.name == ELSEWHERE)
+    _, again, same = found
+    text = (
+        f"`{ELSEWHERE}` is the same study on {_data(other)}, written down before it was run. "
+        f"{again['id']} came to {again['short']}, {verdict_words(again)}. {same}"
+    )
+    both = next((p for p in published if p.folder.name == TOGETHER), None)
+    claim = both.claim("T8") if both else None
+    if both and claim and claim["verdict"] != "not tested":
+        text += (
+            f" `{TOGETHER}` holds the runs of both data sets together: {claim['id']}, "
+            f"“{claim['sentence'].rstrip('.')}”, is {verdict_words(claim)} there: "
+            + " ".join(part["text"] for part in claim["parts"])
+        )
+    return [text, ""]
+
+
+def _held_beside(
+    published: Sequence[Published], name: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any], str] | None:
+    """The headline claim of the main study and of another; how many verdicts are the same."""
+    main, study = (next((p for p in published if p.folder.name == n), None) for n in (MAIN, name))
+    if not main or not study:
+        return None
     first, again = (p.claim(main.verdicts["headline"]) for p in (main, study))
     if not first or not again or "not tested" in (first["verdict"], again["verdict"]):
-        return []
-    values = [np.array(claim["parts"][0]["values"]) for claim in (first, again)]
-    both = np.concatenate(values)
-    tost = p_value(float(tost_p(both, first["margin"])))
+        return None
     pairs = [(claim, study.claim(claim["id"])) for claim in main.claims]
     verdicts = {
         one["id"]: (one["verdict"], two["verdict"])
@@ -122,14 +235,11 @@ def replicated(published: Sequence[Published]) -> list[str]:
         if two and "not tested" not in (one["verdict"], two["verdict"])
     }
     changed = [f"{name} ({a}, then {b})" for name, (a, b) in verdicts.items() if a != b]
-    text = (
-        f"`{AGAIN}` is the same study with {again['n']} other seeds, written down before it was "
-        f"run. {again['id']} came to {again['short']}, {again['verdict']}; over all {len(both)} "
-        f"seeds it is {_estimate(both)}, TOST p {tost}. "
+    same = (
         f"Of {len(verdicts)} claims, {len(verdicts) - len(changed)} got the same verdict again"
         + (f"; not {', '.join(changed)}." if changed else ".")
     )
-    return [text, ""]
+    return first, again, same
 
 
 def _check(published: Sequence[Published]) -> list[str]:
@@ -186,6 +296,8 @@ def _headlines(published: Sequence[Published]) -> list[str]:
         f"| study | data | grid | runs | {name}{sentence} | report |",
         "| --- | --- | --- | ---: | --- | --- |",
         *(_headline_row(p, name) for p in published),
+        "",
+        f"Where a study has several recipes, {name} is judged on its own, `base`.",
     ]
 
 
@@ -193,7 +305,7 @@ def _headline_row(p: Published, name: str) -> str:
     claim, runs = p.claim(name), p.manifest["runs"]["published"]
     said = "not tested"
     if claim and claim["verdict"] != "not tested":
-        said = f"**{_verdict(claim)}**, {claim['short']}"
+        said = f"**{verdict_words(claim)}**, {claim['short']}"
     cells = [f"`{p.manifest['study']}`", _data(p), _grid(p), f"{runs:,}", said, _reports(p)]
     return f"| {' | '.join(cells)} |"
 
@@ -207,13 +319,17 @@ def _grid(p: Published) -> str:
     words = language("en")
     depths = f"depth{'s' * (len(study.depths) > 1)} {words.join([str(d) for d in study.depths])}"
     activations = words.join([activation_words(a, words) for a in study.activations])
-    cut = "; strides for pooling" if study.recipe.downsampling == "stride" else ""
-    return f"{len(study.orderings)} orders; {activations}; {depths}{cut}; {n}"
+    more = "; strides for pooling" if study.recipe.downsampling == "stride" else ""
+    more += f"; {len(study.variants)} recipes" if len(study.variants) > 1 else ""
+    chosen = sum(len(part.runs()) for part in study.parts()) - len(study.runs())
+    n += f", and {chosen} runs that choose a recipe for each order" if chosen else ""
+    return f"{len(study.orderings)} orders; {activations}; {depths}{more}; {n}"
 
 
 def relu_alone(published: Sequence[Published]) -> list[str]:
     """The difference of T5 with ReLU alone, as the answer's seeds have it and as others have it."""
-    pair = [p for name in (MAIN, AGAIN) for p in published if p.folder.name == name]
+    names = (MAIN, AGAIN, ELSEWHERE)
+    pair = [p for name in names for p in published if p.folder.name == name]
     if len(pair) < 2 or any("relu" not in published_study(p.folder).activations for p in pair):
         return []
     said = []
@@ -221,7 +337,7 @@ def relu_alone(published: Sequence[Published]) -> list[str]:
         runs = published_runs(p.folder)
         values = bn_first_minus_act_first(runs[runs["activation"] == "relu"])
         said.append(f"{_estimate(values)} in `{p.folder.name}`")
-    return ["", f"With ReLU alone the difference of T5 is {' and '.join(said)}."]
+    return ["", f"With ReLU alone the difference of T5 is {language('en').join(said)}."]
 
 
 def bn_first_minus_act_first(runs: "pd.DataFrame") -> "np.ndarray[Any, Any]":
@@ -263,12 +379,30 @@ def standing(main: Published) -> list[str]:
 
 
 def _row(claim: Mapping[str, Any]) -> str:
-    effect = claim["short"] if claim["verdict"] != "not tested" else ""
-    cells = [claim["id"], claim["sentence"], f"**{_verdict(claim)}**", effect]
+    effect = claim["short"] + _parts(claim) if claim["verdict"] != "not tested" else ""
+    cells = [claim["id"], claim["sentence"], f"**{verdict_words(claim)}**", effect]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _verdict(claim: Mapping[str, Any]) -> str:
+def _parts(claim: Mapping[str, Any]) -> str:
+    """What came out for each part, where that is not the same for all."""
+    parts = claim["parts"]
+    if len({part["verdict"] for part in parts}) < 2:
+        return ""
+    said = [
+        f"{part['name'].partition(' (')[0]} {_signed(part['mean'])} {part['unit']}".rstrip()
+        + f", {part['verdict']}"
+        for part in parts
+    ]
+    return f": {'; '.join(said)}"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{number(value)}"
+
+
+def verdict_words(claim: Mapping[str, Any]) -> str:
+    """A claim's verdict, and whether it is too small to matter."""
     return f"{claim['verdict']}{', and too small to matter' if claim['too_small'] else ''}"
 
 
