@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 from bnorder.language import language
-from bnorder.language.printing import number, p_value
+from bnorder.language.printing import number, p_value, signed
 from bnorder.ordering import Ordering
 from bnorder.publishing import confirmation
 from bnorder.publishing.published import (
@@ -78,6 +78,16 @@ def read_published(root: Path) -> list[Published]:
     return sorted(found, key=place)
 
 
+def _named(published: Sequence[Published], name: str) -> Published | None:
+    return next((p for p in published if p.folder.name == name), None)
+
+
+def _tested(study: Published | None, name: str) -> Mapping[str, Any] | None:
+    """A study's claim, if the study is there and could test it."""
+    claim = study.claim(name) if study else None
+    return claim if claim and claim["verdict"] != "not tested" else None
+
+
 def answer(published: Sequence[Published]) -> str:
     """The answer, one figure, the verdicts in brief; the same of every study that is published."""
     if not published:
@@ -133,7 +143,7 @@ def in_short(published: Sequence[Published]) -> list[str]:
         + f", over {runs['seed'].nunique()} seeds."
     )
     begins = f"the convolution first minus last is {first_minus_last(runs)}"
-    other = next((p for p in published if p.folder.name == ELSEWHERE), None)
+    other = _named(published, ELSEWHERE)
     if other:
         elsewhere_runs, data = published_runs(other.folder), _data(other)
         text += " On {2} the same two differences are {0} and {1}".format(
@@ -152,8 +162,7 @@ def in_short(published: Sequence[Published]) -> list[str]:
 
 def _depends(published: Sequence[Published]) -> str:
     """That the right order depends on the data, where T8 is supported."""
-    study = next((p for p in published if p.folder.name == TOGETHER), None)
-    claim = study.claim("T8") if study else None
+    claim = _tested(_named(published, TOGETHER), "T8")
     if not claim or claim["verdict"] != "supported":
         return ""
     return ": which order is right depends on the data (T8, supported)"
@@ -198,18 +207,16 @@ def replicated(published: Sequence[Published]) -> list[str]:
 
 def elsewhere(published: Sequence[Published]) -> list[str]:
     """Whether the answer came out on other images, and whether the two data sets differ."""
-    found = _held_beside(published, ELSEWHERE)
-    if not found:
+    found, other = _held_beside(published, ELSEWHERE), _named(published, ELSEWHERE)
+    if not found or not other:
         return []
-    other = next(p for p in published if p.folder.name == ELSEWHERE)
     _, again, same = found
     text = (
         f"`{ELSEWHERE}` is the same study on {_data(other)}, written down before it was run. "
         f"{again['id']} came to {again['short']}, {verdict_words(again)}. {same}"
     )
-    both = next((p for p in published if p.folder.name == TOGETHER), None)
-    claim = both.claim("T8") if both else None
-    if both and claim and claim["verdict"] != "not tested":
+    claim = _tested(_named(published, TOGETHER), "T8")
+    if claim:
         text += (
             f" `{TOGETHER}` holds the runs of both data sets together: {claim['id']}, "
             f"“{claim['sentence'].rstrip('.')}”, is {verdict_words(claim)} there: "
@@ -222,11 +229,11 @@ def _held_beside(
     published: Sequence[Published], name: str
 ) -> tuple[Mapping[str, Any], Mapping[str, Any], str] | None:
     """The headline claim of the main study and of another; how many verdicts are the same."""
-    main, study = (next((p for p in published if p.folder.name == n), None) for n in (MAIN, name))
+    main, study = _named(published, MAIN), _named(published, name)
     if not main or not study:
         return None
-    first, again = (p.claim(main.verdicts["headline"]) for p in (main, study))
-    if not first or not again or "not tested" in (first["verdict"], again["verdict"]):
+    first, again = (_tested(p, main.verdicts["headline"]) for p in (main, study))
+    if not first or not again:
         return None
     pairs = [(claim, study.claim(claim["id"])) for claim in main.claims]
     verdicts = {
@@ -244,9 +251,9 @@ def _held_beside(
 
 def _check(published: Sequence[Published]) -> list[str]:
     """What came out where there is no activation to put before or behind, if that is published."""
-    study = next((p for p in published if p.folder.name == CHECK), None)
-    claim = study.claim(study.verdicts["headline"]) if study else None
-    if not study or not claim or claim["verdict"] == "not tested":
+    study = _named(published, CHECK)
+    claim = _tested(study, study.verdicts["headline"]) if study else None
+    if not study or not claim:
         return []
     runs = published_runs(study.folder)
     layers = runs["ordering"].str.split("-")
@@ -390,15 +397,11 @@ def _parts(claim: Mapping[str, Any]) -> str:
     if len({part["verdict"] for part in parts}) < 2:
         return ""
     said = [
-        f"{part['name'].partition(' (')[0]} {_signed(part['mean'])} {part['unit']}".rstrip()
+        f"{part['name'].partition(' (')[0]} {signed(part['mean'])} {part['unit']}".rstrip()
         + f", {part['verdict']}"
         for part in parts
     ]
     return f": {'; '.join(said)}"
-
-
-def _signed(value: float) -> str:
-    return f"{'+' if value > 0 else ''}{number(value)}"
 
 
 def verdict_words(claim: Mapping[str, Any]) -> str:
