@@ -14,7 +14,7 @@ from bnorder.study import load_study
 
 NEW = ("mechanism", "sanity", "datasets", "controls")
 DIGITS = ("mechanism_digits", "sanity_digits", "controls_digits")  # small as they are
-AGAIN = ("replication", "fashion", "fashion_pixels")
+AGAIN = ("replication", "fashion", "fashion_pixels", "fashion_unit")
 PARTS = {  # part: whole
     "mechanism_relu": "mechanism",
     "controls_rate": "controls",
@@ -30,9 +30,7 @@ def head(name: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in lines)
 
 
-@pytest.mark.parametrize(
-    "name", [*NEW, *DIGITS, *PARTS, "replication", "fashion", "fashion_pixels"]
-)
+@pytest.mark.parametrize("name", [*NEW, *DIGITS, *PARTS, *AGAIN])
 def test_a_study_says_its_cost_and_how_to_run_it_small(name: str) -> None:
     said = re.search(
         r"Cost: ([\d,]+) runs\b.*?, ([\d.]+) core-hours \(python (\S+) (\S+?)\b", head(name)
