@@ -19,6 +19,7 @@ PARTS = {  # part: whole
     "mechanism_relu": "mechanism",
     "controls_rate": "controls",
     "controls_stride": "controls",
+    "controls_pixels": "controls",
     "datasets_fashion": "datasets",
 }
 
