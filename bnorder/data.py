@@ -19,6 +19,12 @@ SPLIT_SEED = 20231101  # of the stratified split, for data sets without one of t
 TEST_FRACTION = 0.3  # of such a split
 FOLDER_SIDE = 32  # pixels; the side to which a user's images are resized
 FORMAT = 1  # of the cache file
+KINDS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR10",
+}  # as torchvision calls them
 SOURCE = ".source"  # beside the cache of a user's images: what their folder looked like
 
 
@@ -69,10 +75,8 @@ def _digits() -> Dataset:
 
 def _torchvision(name: str, directories: Sequence[Path]) -> Dataset:
     """A data set of torchvision, found in `directories` or downloaded to its cache."""
-    kinds = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
-    kinds["cifar10"] = "CIFAR10"
     with _one_line_for_a_failed_download(name, directories) as root:
-        train, test = (_open_torchvision(kinds[name], root, directories, t) for t in (True, False))
+        train, test = (_open_torchvision(KINDS[name], root, directories, t) for t in (True, False))
     pairs = [(_as_nchw(split.data), split.targets) for split in (train, test)]
     return _dataset(name, *pairs[0], *pairs[1], [str(c) for c in train.classes])
 
@@ -124,8 +128,7 @@ def _resources(kind: str) -> list[tuple[str, str]]:
 
 def file_names(name: str) -> list[str]:
     """The files that a downloadable data set consists of."""
-    kinds = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
-    return [file for file, _ in _resources(kinds.get(name, "CIFAR10"))]
+    return [file for file, _ in _resources(KINDS[name])]
 
 
 def _link_intact_files(kind: str, directory: Path, root: Path) -> None:
@@ -153,7 +156,12 @@ def _as_nchw(data: Any) -> "np.ndarray[Any, Any]":
 
 
 def _folder(name: str, path: Path) -> Dataset:
-    """A user's images: PATH/class/image, or PATH/train/class/image and PATH/test/class/image."""
+    """A user's images: PATH/class/image, or PATH/train/class/image and PATH/test/class/image.
+
+    Training images come in a fixed mixed order, for `train_images` takes the first of them.
+    """
+    import numpy as np
+
     if not path.is_dir():
         raise UserError(f"data set {name}: no such folder; expected one folder of images a class")
     parts = [path / "train", path / "test"]
@@ -165,8 +173,9 @@ def _folder(name: str, path: Path) -> Dataset:
                 f"data set {name}: train and test have not the same classes, such as {odd}; "
                 "expected a folder of each in both"
             )
-        train, test = (_read_classes(name, part, classes) for part in parts)
-        return _dataset(name, *train, *test, classes)
+        (images, labels), test = (_read_classes(name, part, classes) for part in parts)
+        mixed = np.random.default_rng(SPLIT_SEED).permutation(len(labels))  # read class by class
+        return _dataset(name, images[mixed], np.array(labels)[mixed], *test, classes)
     classes = _class_names(name, path)
     return _split(name, *_read_classes(name, path, classes), classes)
 
@@ -310,6 +319,12 @@ def folder_state(name: str, cache: Path) -> str:
         line = f"{file.relative_to(folder)}\0{seen.st_size}\0{seen.st_mtime_ns}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def is_stale(name: str, cache: Path) -> bool:
+    """Has a user's folder of images changed since `cache` was made of it?"""
+    source = cache.with_suffix(SOURCE)
+    return folder_state(name, cache) != (source.read_text() if source.exists() else "")
 
 
 def _files_below(folder: Path) -> list[Path]:

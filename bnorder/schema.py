@@ -79,12 +79,23 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 reads 1e-3 as a string; people mean the number.
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_PlainLoader` reads back as the same: the text 1e-3 in quotes, for one."""
+
+
+for _kind in (_PlainLoader, _Dumper):
+    # YAML 1.1 reads 1e-3 as a string; people mean the number.
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
+        list("-+0123456789."),
+    )
+
+
+def write_yaml(value: object, **options: Any) -> str:
+    """Plain values as YAML that `read_yaml` and `parse_yaml` read back as the same values."""
+    text: str = yaml.dump(value, Dumper=_Dumper, **options)
+    return text
 
 
 def check_against_schema(raw: object, schema: Mapping[str, Any], path: str | Path) -> None:

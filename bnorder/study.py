@@ -15,10 +15,11 @@ import yaml
 
 from bnorder.errors import DELETE, UserError
 from bnorder.ordering import Activation, Ordering
-from bnorder.schema import check_against_schema, parse_yaml, read_yaml
+from bnorder.schema import check_against_schema, parse_yaml, read_yaml, write_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCHEMA_FILE = REPOSITORY / "workflow" / "schemas" / "study.schema.yaml"
+RECOMPUTED = "recomputed_statistics"  # a variant that nobody trains: made from the base's probes
 LARGEST_STUDY = 1_000_000  # runs; one that has more is a slip
 
 
@@ -212,7 +213,7 @@ class Study:
         """The effective study, defaults filled in; loads back as the same study."""
         plain = json.loads(json.dumps(asdict(self)))
         head = "# The effective study: every default filled in. Made by scripts/study.py.\n"
-        return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+        return head + write_yaml(plain, sort_keys=False, allow_unicode=True, width=100)
 
 
 def dataset_slug(dataset: str) -> str:
@@ -260,16 +261,14 @@ def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     """
     study_keys = study_schema()["properties"]
     result = dict(raw)
-    recipe = dict(raw.get("recipe") or {})
+    recipe = _mapping("recipe", raw.get("recipe"))
     for key, value in overrides.items():
         if key == "name":
             raise UserError("name: a study's name cannot be overridden; copy its file instead")
         if key == "recipe":
-            if not isinstance(value, Mapping):
-                raise UserError(f"recipe is {str(value)[:60]!r}; expected a mapping of its keys")
-            recipe |= value
+            recipe |= _mapping(key, value)
         elif key == "selection" and isinstance(value, Mapping):
-            result[key] = {**(raw.get(key) or {}), **value}
+            result[key] = _mapping(key, raw.get(key)) | dict(value)
         elif key in study_keys["recipe"]["properties"]:
             recipe[key] = value
         else:
@@ -279,6 +278,12 @@ def override(raw: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
     longest = study_keys["name"]["maxLength"] - len(f"{raw.get('name')}+")
     result["name"] = f"{raw.get('name')}+{_overrides_label(overrides, longest)}"
     return result
+
+
+def _mapping(key: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise UserError(f"{key} is {str(value)[:60]!r}; expected a mapping of its keys")
+    return dict(value or {})
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -335,6 +340,12 @@ def _build(raw: Mapping[str, Any], path: str | Path) -> Study:
     values["selection"] = _selection(raw, values["variants"], seeds, path)
     values["thresholds"] = tuple(sorted({float(t) for t in raw["thresholds"]}))
     study = Study(**values)
+    chosen = study.selection.name if study.selection else ""
+    if RECOMPUTED in (*study.variants, chosen):
+        raise UserError(
+            f"{path}: a variant or selection is named {RECOMPUTED!r}; expected another name, the "
+            "analysis makes a variant of this one from probes"
+        )
     if study.name == "data":
         raise UserError(f"{path}: name is 'data'; expected another, results/data holds data sets")
     for axis in ("datasets", "orderings", "activations", "depths", "seeds"):

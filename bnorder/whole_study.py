@@ -21,16 +21,28 @@ Report = Callable[[float, float, Arm], None]  # (runs done, images a second, the
 def train_study(study: Study, results: Path, report: Report, together: int | None = None) -> int:
     """Train the runs that `results`/<study>/records lacks; gives their number.
 
-    together: seeds in one network at most, where there is a GPU; all of them unless said.
+    A study's selection is trained before the study itself. together: seeds in one network at
+    most, where there is a GPU; all of them unless said.
     Raises UserError, as `records.collect` does, for a record that is not to be trusted.
     """
-    folder = results / study.name
+    folder, trained = results / study.name, 0
     write_text(folder / "study.yaml", study.as_yaml())
+    for part in reversed(study.parts()):
+        trained += _train_part(part, folder, partial(_after, report, trained), together)
+    return trained
+
+
+def _after(report: Report, before: int, done: float, images_per_second: float, arm: Arm) -> None:
+    report(before + done, images_per_second, arm)
+
+
+def _train_part(study: Study, folder: Path, report: Report, together: int | None) -> int:
+    """As `train_study`, for one of a study's parts."""
     done = {record.run.id: record for record in collect(study, folder / "records")}
     before = len(done)
     for name, arms in groupby(study.arms(), key=lambda arm: arm.dataset):
         todo = [job for arm in arms for job in _lacking(study, arm, done, together)]
-        dataset = cached_dataset(name, results, study.data_dirs) if todo else None
+        dataset = cached_dataset(name, folder.parent, study.data_dirs) if todo else None
         for job in todo:
             assert dataset
             seen = partial(_seen, report, len(done) - before, job.arms[0])
@@ -44,9 +56,9 @@ def train_study(study: Study, results: Path, report: Report, together: int | Non
 
 
 def cached_dataset(name: str, results: Path, data_dirs: Sequence[str]) -> Dataset:
-    """The data set from its cache in `results`/data, which is made where it is not there."""
+    """The data set from its cache in `results`/data, made where it is not there or is stale."""
     path = results / "data" / f"{dataset_slug(name)}.pt"
-    if not path.exists():
+    if not path.exists() or data.is_stale(name, path):
         data.save(data.prepare(name, data_dirs), path)
     return data.load(path)
 

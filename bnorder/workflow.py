@@ -14,7 +14,7 @@ from bnorder.claims import Claim, load_claims
 from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
 from bnorder.ordering import Activation, Ordering
 from bnorder.publishing.published import STUDY, published_folder
-from bnorder.schema import parse_yaml
+from bnorder.schema import parse_yaml, write_yaml
 from bnorder.study import Study, dataset_slug, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
@@ -218,7 +218,7 @@ def set_options(overrides: Mapping[str, Any]) -> list[str]:
 
 
 def _one_line_yaml(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    text = write_yaml(value, default_flow_style=True, width=10**6)
     return text.removesuffix("...\n").strip()
 
 

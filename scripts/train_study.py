@@ -42,10 +42,10 @@ def main() -> None:
     lock = hold_study(arguments.results / study.name)
     from bnorder import whole_study
 
-    start, done = time.monotonic(), 0
-    for part in reversed(study.parts()):  # the study itself last: its study.yaml stays
-        log = Log(len(part.runs()), at_most=True, file=sys.stderr)
-        done += whole_study.train_study(part, arguments.results, log.progress, arguments.together)
+    start = time.monotonic()
+    runs = sum(len(part.runs()) for part in study.parts())
+    log = Log(runs, at_most=True, file=sys.stderr)
+    done = whole_study.train_study(study, arguments.results, log.progress, arguments.together)
     lock.close()
     where = f"GPU {lease.device}, leased" if lease else "the visible device"
     print(f"{study.name}: {done} runs trained in {time.monotonic() - start:.1f} s on {where}")

@@ -153,6 +153,27 @@ def test_a_run_is_compared_under_the_one_thing_that_was_different(
         assert confirmation.condition_of(first, again) == "alone"
 
 
+@pytest.mark.parametrize("other", ["config_hash", "code_hash", "data_sha256"])
+def test_another_run_is_not_compared(trained: list[Record], other: str) -> None:
+    first = trained[0]
+    assert confirmation.condition_of(replace(first, **{other: "0" * 16}), first) == ""  # type: ignore[arg-type]
+
+
+def test_records_of_another_torch_or_of_other_images_are_not_trained_again(
+    tiny: Study, trained: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = trained[0]
+    old = replace(first, provenance=replace(first.provenance, torch="1.0"))
+    assert not any(confirmation._changed(old, c) for c in confirmation.CONDITIONS)
+    said = confirmation.left_to_train([old], [], [], tmp_path / "tiny.csv")
+    assert f"(torch {confirmation.torch_here()} here, 1.0 there)" in said
+    other = replace(first, data_sha256="0" * 64)
+    training = confirmation.Training((first.run,), "again", confirmation.How("cpu", 1, 1), (other,))
+    with pytest.raises(UserError, match="other images than those of the published runs"):
+        confirmation.compare(tiny, training)
+
+
 def in_packs(study: Study, *sizes: int) -> list[Record]:
     """Made-up records of a study's first arm, its seeds in networks of these sizes."""
     replicas = [size for size in sizes for _ in range(size)]

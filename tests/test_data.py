@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bnorder import data
+from bnorder import data, whole_study
 from bnorder.errors import UserError
 
 
@@ -160,6 +161,10 @@ def test_a_folder_with_train_and_test_keeps_them(tmp_path: Path) -> None:
     image_folder(tmp_path / "test", {"a": (8, 8), "b": (8, 8)}, count=2)
     dataset = data.prepare(f"folder:{tmp_path}")
     assert (len(dataset.train_labels), len(dataset.test_labels)) == (10, 4)
+    first = dataset.train_labels[:5].tolist()  # as train_images=5 takes them
+    assert set(first) == {0, 1} and first != sorted(first)
+    again = data.prepare(f"folder:{tmp_path}")
+    assert again.sha256 == dataset.sha256
 
 
 def test_bad_folders_are_one_line(tmp_path: Path) -> None:
@@ -237,3 +242,18 @@ def test_a_changed_folder_is_noticed_and_a_lost_one_is_not_needed(tmp_path: Path
     root.rename(tmp_path / "moved")
     assert data.folder_state(name, cache) == before
     assert data.folder_state("mnist", cache) == data.folder_state("folder:/nowhere", root) == ""
+
+
+def test_a_cache_is_stale_once_its_folder_has_changed(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "pets", {"a": (8, 8), "b": (8, 8)}, count=4)
+    name, results = f"folder:{root}", tmp_path / "results"
+    before = whole_study.cached_dataset(name, results, ())
+    (cache,) = (results / "data").glob("*.pt")
+    assert not data.is_stale(name, cache)
+    Image.new("RGB", (8, 8)).save(root / "a" / "more.png")
+    assert data.is_stale(name, cache)
+    after = whole_study.cached_dataset(name, results, ())
+    images = [len(d.train_labels) + len(d.test_labels) for d in (before, after)]
+    assert images == [8, 9]
+    shutil.rmtree(root)  # the cache is all that is left of them
+    assert not data.is_stale(name, cache)

@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_study import FULL, POOR, make_study, rendered, rendered_study
 
+from bnorder import __version__
 from bnorder.errors import UserError
 from bnorder.files import write_atomically
 from bnorder.language.printing import Num, p_text, signed, whole
@@ -248,6 +250,49 @@ def test_advice_on_a_claim_whose_parts_fell_out_differently_names_no_open_questi
     claim["parts"][0]["verdict"] = "supported"
     (line,) = (a["words"] for a in view.advice(results) if a["claim"] == "T1")
     assert line.startswith("BN helped one of speed and accuracy")
+
+
+CLAIMS = """
+claims:
+  - id: M1
+    family: mine
+    who: me
+    sentence: Before is faster.
+    contrast: Conv-BN-act - Conv-act-BN
+    type: direction
+    measure: steps_to_90
+    terms:
+      - {weight: 1, ordering: conv-act-bn}
+      - {weight: -1, ordering: conv-bn-act}
+"""
+
+
+def test_an_odd_but_legal_study_has_its_report(tmp_path: Path) -> None:
+    """A number as title, long seeds, a claim on steps, arms that never get there, a digest."""
+    claims = tmp_path / "claims.yaml"
+    claims.write_text(CLAIMS, encoding="utf-8")
+    odd = POOR | {
+        "name": "odd+30e67157",
+        "title": "2024",
+        "seeds": [20230101, 20230102, 2147483647],
+        "thresholds": [90, 97.25],
+        "depths": [1, 2, 3, 4, 5, 6, 7],
+        "activations": ["relu", "elu"],
+        "claims": str(claims),
+    }
+    folder = make_study(tmp_path / "odd", odd, drop=1)
+    survival = folder / "analysis" / "survival.parquet"
+    table = pd.read_parquet(survival)
+    table.loc[table["depth"] > 3, ["events", "share_not_reached"]] = 0, 1.0
+    table.to_parquet(survival)
+    text = html(rendered(folder))
+    assert "20230101, 20230102 and 2147483647" in Page(text).words
+    assert "STUDY=mine.yaml" in text and "30E67157=" not in text
+    assert f"Made by <code>bnorder</code> {__version__} from the study" in text
+    private = re.compile("[\ue000-\uf8ff]")
+    for file in (folder / "report").rglob("*.*"):
+        if file.suffix in (".html", ".rst", ".csv", ".svg"):
+            assert not private.search(file.read_text(encoding="utf-8")), file
 
 
 def test_a_title_is_text_whatever_it_says(poor: Path) -> None:

@@ -86,6 +86,8 @@ def test_every_study_is_valid_and_named_as_its_file(path: Path) -> None:
 def test_the_effective_study_loads_back_as_the_same_study(tmp_path: Path) -> None:
     study = load_study("studies/article.yaml", {"epochs": 1, "seeds": [3, 5]})
     assert load_study(written(tmp_path, study.as_yaml())) == study
+    numeral = load_study("studies/article.yaml", {"title": "1e-3", "data_dirs": ["1e3", "no"]})
+    assert load_study(written(tmp_path, numeral.as_yaml())) == numeral
 
 
 def test_the_article_has_the_300_runs_of_the_plan() -> None:
@@ -157,6 +159,15 @@ def test_a_recipe_key_may_be_given_bare_or_nested() -> None:
     assert bare.recipe.batch_size == 32
 
 
+@pytest.mark.parametrize("text, change", [("recipe: 5", "seeds"), ("selection: [1]", "selection")])
+def test_what_is_overridden_in_part_must_be_a_mapping(
+    text: str, change: str, tmp_path: Path
+) -> None:
+    changes = {"seeds": 3, "selection": {"name": "best"}}
+    with pytest.raises(UserError, match="expected a mapping of its keys"):
+        load_study(written(tmp_path, MINIMAL + text), {change: changes[change]})
+
+
 def test_a_variant_overrides_the_recipe(tmp_path: Path) -> None:
     text = MINIMAL + "variants:\n  base:\n  wide: {width: 32}\n"
     study = load_study(written(tmp_path, text))
@@ -185,6 +196,10 @@ BAD = {
     "an unknown data set": (MINIMAL.replace("digits", "mnits"), 'datasets[0] is "mnits"'),
     "a base that overrides": (MINIMAL + "variants: {base: {width: 8}}", "variants.base"),
     "a variant of an axis": (MINIMAL + "variants: {deep: {depths: [9]}}", "in variants.deep"),
+    "a variant that is made": (
+        MINIMAL + "variants: {base: {}, recomputed_statistics: {width: 8}}",
+        "expected another name",
+    ),
     "a name with a slash": (MINIMAL.replace("tiny", "a/b"), 'name is "a/b"'),
     "a name that climbs": (MINIMAL.replace("tiny", "../x"), 'name is "../x"'),
     "a name of a command": (MINIMAL.replace("tiny", "$(touch x)"), "name is"),

@@ -150,18 +150,25 @@ def test_seconds_are_those_of_the_study_and_of_its_selection(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    parts: list[Study] = []
+
     def slow(part: Study, *others: object) -> int:
+        parts.append(part)
         time.sleep(0.3)
         return len(part.runs())
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # nothing is leased
-    monkeypatch.setattr(whole_study, "train_study", slow)
+    monkeypatch.setattr(whole_study, "_train_part", slow)
     command = ["train_study.py", "--study", "controls_digits", "--results", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*command, "--set=epochs=1"])
     script("train_study").main()
     text = capsys.readouterr().out
     said = re.search(r"runs trained in ([0-9.]+) s", text)
     assert said and float(said[1]) >= 0.6
+    selecting, judged = parts
+    assert judged.selecting and selecting.seeds == judged.selecting.seeds
+    written = tmp_path / judged.name / "study.yaml"  # killed between the two, it is the whole study
+    assert load_study(written) == judged
     folder = tmp_path / "controls_digits+epochs=1"  # make report looks in results/ alone
     said = f"next: copy {folder} into results/, then make report STUDY=controls_digits EPOCHS=1\n"
     assert text.endswith(said)

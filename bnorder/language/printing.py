@@ -97,7 +97,7 @@ def whole(value: float) -> str:
 
 @_printed
 def plain(value: float) -> str:
-    return f"{float(value):g}"
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.12g}"
 
 
 @_printed

@@ -128,7 +128,9 @@ def left_to_train(
         return f"{said}, in {len(trainings)} trainings"
     digests = {digest(record) for record in drawn}
     if not any(row.record in digests and row.device in here for row in standing):
-        return f"{said}: this machine offers nothing that they could be compared under"
+        others = {record.provenance.torch for record in drawn} - {torch_here()}
+        why = f" (torch {torch_here()} here, {', '.join(sorted(others))} there)" if others else ""
+        return f"{said}: this machine offers nothing that they could be compared under{why}"
     return (
         f"{said}: {path} has them from such a device; to train them once more, name a folder for "
         f'another table: make confirm STUDY={path.stem} ARGS="--out FOLDER"'
@@ -145,6 +147,14 @@ def device_here(kind: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         return ""
     return jobs.provenance(torch.device(kind)).device
+
+
+@cache
+def torch_here() -> str:
+    """The version of torch that trains here."""
+    import torch
+
+    return str(torch.__version__)
 
 
 def confirm(
@@ -202,6 +212,8 @@ def condition_of(again: Record, record: Record) -> str:
     together, before = again.cost.replicas, record.cost.replicas
     moved = "other_machine" if is_gpu(here.device) == is_gpu(was.device) else "other_device"
     packing = "alone" if together == 1 else "packed" if before == 1 else "other"
+    if any(getattr(again, name) != getattr(record, name) for name in _SAME):
+        return ""
     changes = [
         *([moved] if here.device != was.device else []),
         *(["other_threads"] if here.threads != was.threads else []),
@@ -211,6 +223,9 @@ def condition_of(again: Record, record: Record) -> str:
     if not changes:
         return "again"
     return changes[0] if len(changes) == 1 and changes[0] in CONDITIONS else ""
+
+
+_SAME = ("config_hash", "code_hash", "data_sha256")  # else the runs are not the same run
 
 
 def _key(row: Comparison) -> tuple[str, str, str]:
@@ -261,6 +276,11 @@ def compare(study: Study, training: Training) -> list[Comparison]:
     recipe = study.recipe_for(arm.variant)
     set_exactness(recipe)
     dataset = cached_dataset(arm.dataset, Path("results"), study.data_dirs)
+    if dataset.sha256 != training.published[0].data_sha256:
+        raise UserError(
+            f"data set {arm.dataset}: other images than those of the published runs; expected the "
+            "same, compare its checksum with that in the report"
+        )
     kind = jobs.trainer_kind(device, study.probes)
     trained = jobs.train(
         training.runs, recipe, dataset, device, training.published[0].config_hash, kind=kind
@@ -302,6 +322,8 @@ def _changed(record: Record, condition: str) -> How | None:
         "other_device": replace(how, device="cpu" if on_gpu else "cuda"),
     }
     found = changes[condition]
+    if was.torch != torch_here():
+        return None
     changed = found != how or condition in ("again", "other_machine")
     if not changed or (found.device == "cuda" and not here):
         return None

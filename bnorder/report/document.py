@@ -18,7 +18,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from bnorder import dictionary
+from bnorder import __version__, dictionary
 from bnorder.files import write_atomically
 from bnorder.language import Language, language
 from bnorder.language.printing import FILTERS, OPEN, SHUT
@@ -127,7 +127,7 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> list[Path]:
 def caption_rst(drawing: Drawing) -> str:
     """A figure's title and caption in reStructuredText, for `snakemake --report`."""
     title, caption = (
-        re.sub(r"([\\*_`|])", r"\\\1", t) for t in (drawing.title, tracing.plain(drawing.caption))
+        re.sub(r"([\\*_`|])", r"\\\1", tracing.plain(t)) for t in (drawing.title, drawing.caption)
     )
     return f"**{title}**\n\n{caption}\n\nData: {drawing.key}.csv beside it, {drawing.rows} rows.\n"
 
@@ -174,7 +174,7 @@ def _context(results: Results, drawings: Sequence[Drawing], medium: Medium) -> d
         "description": " ".join(results.said["answer"])[:300],
         "study": results.study,
         "study_hash": results.study_sha256[:12],
-        "version": _version(),
+        "version": __version__,
         "numbers": {key: i for i, key in enumerate(keys, 1)},
         "drawings": {d.key: d for d in drawings},
         "keys": lambda start: [k for k in keys if k == start or k.startswith(start + "-")],
@@ -241,7 +241,7 @@ def _tables(results: Results) -> dict[str, Any]:
         "exploration": exploration.tables(results),
         "why": lenses.page(results),
         "otherwise": ladder.page(results),
-        "provenance_rows": view.provenance_rows(results, _version()),
+        "provenance_rows": view.provenance_rows(results, __version__),
         "plan": view.plan(results),
         "planned": {row["id"]: row for row in view.plan(results)},
         "arms": view.arms(results),
@@ -354,12 +354,3 @@ def _with_fonts(css: str, fonts: Fonts | None) -> str:
 
 def _read(name: str) -> str:
     return (look.TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("bnorder")
-    except PackageNotFoundError:
-        return ""

@@ -20,8 +20,7 @@ from bnorder.report.drawing import (
     zero,
 )
 from bnorder.report.results import Results
-from bnorder.statistics.derived import RECOMPUTED
-from bnorder.study import dataset_slug
+from bnorder.study import RECOMPUTED, dataset_slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -397,7 +397,7 @@ def _survival(results: Results, dataset: str, threshold: float) -> list[Drawing]
 
 def _when(data: Sequence[Row]) -> tuple[float, float]:
     """The span of steps in which the curves fall; to their end where some never reach zero."""
-    falls = [float(r["step"]) for r in data if r["events"] > 0]
+    falls = [float(r["step"]) for r in data if r["events"] > 0] or [0.0]
     first, last = min(falls), max(falls)
     lowest: dict[tuple[object, ...], Row] = {}
     for row in data:

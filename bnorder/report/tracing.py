@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from bnorder.errors import UserError
 from bnorder.language.printing import BETWEEN, OPEN, SHUT, Num, mark
 from bnorder.report.results import read_columns
 from bnorder.schema import read_yaml
@@ -31,7 +32,7 @@ _WORDED = re.compile(r"[^\W\d_]|\d-\d|%")  # a bare number is no name; a date is
 NEAR_NUMBER = 40  # characters shown around a number that nothing accounts for
 
 
-class Untraced(Exception):
+class Untraced(UserError):
     """A number in the report that stands in no results file, or not as it is printed."""
 
 
@@ -143,7 +144,7 @@ def _bounded(phrase: str) -> str:
 class _Reader(HTMLParser):
     """A page's traced numbers, and its other visible text, block by block."""
 
-    SKIPPED = frozenset({"svg", "script", "style", "code", "pre", "title"})
+    SKIPPED = frozenset({"svg", "script", "style", "code", "pre", "title", "h1"})
     INLINE = frozenset({"a", "b", "i", "span", "code", "data", "em", "strong", "sub", "sup", "br"})
     VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
 
@@ -207,7 +208,10 @@ def check(page: str, places: "Places", fixed: Fixed) -> int:
     ]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise Untraced(f"{len(wrong)} numbers of the report: {'; '.join(wrong[:5])}{more}")
+        raise Untraced(
+            f"{len(wrong)} numbers of the report cannot be traced: {'; '.join(wrong[:5])}{more}; "
+            "the results are whole, this is a mistake in the report's code: please report it"
+        )
     return len(reader.numbers)
 
 

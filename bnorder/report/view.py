@@ -1,5 +1,6 @@
 """What the report's templates are given: words and tables picked from the results."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -113,7 +114,7 @@ def grid(results: Results) -> list[dict[str, str]]:
 def _seeds(results: Results) -> str:
     words, facts, seeds = results.words, results.facts["grid"], results.study.seeds
     n = whole(facts["seeds"])
-    if len(seeds) > 2 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1)):
+    if len(seeds) > 2 and all(b - a == 1 for a, b in itertools.pairwise(seeds)):
         first, last = plain(facts["first_seed"]), plain(facts["last_seed"])
         return words.say("grid.seeds", n=n, first=first, last=last)
     numbers = results.verdicts["seeds"]
@@ -153,8 +154,7 @@ def _setting(key: str, value: object, words: Language) -> str:
         return words.say("value.all" if key == "train_images" else "value.none")
     if isinstance(value, bool):
         return words.say("value.yes" if value else "value.no")
-    text = f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
-    return mark(value, text)
+    return plain(value) if isinstance(value, float) else mark(value, str(value).replace("_", " "))
 
 
 def variants(results: Results) -> list[dict[str, str]]:
@@ -303,7 +303,10 @@ def limits(results: Results) -> list[str]:
 
 
 def commands(results: Results) -> str:
-    """What to type; the name of a study with overrides is spelt out as its overrides."""
+    """What to type; the name of a study with overrides is spelt out as its overrides.
+
+    Where they are but a digest, the effective study gets a name of its own.
+    """
     words, name = results.words, results.study.name
     base, *overrides = name.split("+")
     given = " ".join(f"{k.upper()}={v}" for k, _, v in (o.partition("=") for o in overrides))
@@ -311,6 +314,11 @@ def commands(results: Results) -> str:
     if words.code != "en":
         make_lang, lang = f" LANG={words.code}", f" --lang {words.code}"
     whole_study = f"make report STUDY={base} {given}".strip() + make_lang
+    if not all("=" in override for override in overrides):
+        whole_study = (
+            f"sed 's/^name: .*/name: mine/' results/{name}/study.yaml > mine.yaml\n"
+            f"make report STUDY=mine.yaml{make_lang}"
+        )
     return (
         f"{whole_study}  # {words.say('commands.whole')}\n"
         f"python scripts/render.py --study results/{name}/study.yaml \\\n"
@@ -426,6 +434,8 @@ def names(results: Results, figures: int = 0) -> Iterator[str]:
     for tree in (results.verdicts, results.mixed_model):
         yield from _quotable(tree)
     yield from (note["text"].rstrip(".。") for note in results.said["notes"])
+    for claim in results.claims:
+        yield from (look.measure_words(part["measure"], words) for part in claim["plan"])
 
 
 # Sentences whose numbers are looked up one by one are not quoted as a whole.

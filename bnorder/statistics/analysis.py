@@ -16,7 +16,6 @@ from bnorder.language import CODES, language
 from bnorder.language.sentences import Writer
 from bnorder.statistics.contrasts import Grid, RunTable, check_meaning
 from bnorder.statistics.derived import (
-    RECOMPUTED,
     choices,
     chosen_runs,
     extended,
@@ -26,7 +25,7 @@ from bnorder.statistics.derived import (
 from bnorder.statistics.estimates import smallest_p
 from bnorder.statistics.facts import facts
 from bnorder.statistics.verdicts import LEVEL, POWER, RESAMPLES, judge
-from bnorder.study import load_study
+from bnorder.study import RECOMPUTED, load_study
 from bnorder.tables import measures_of, read_curves, read_runs, refuse_strangers
 
 FORMAT = 1  # of verdicts.json; raised when a key changes its meaning

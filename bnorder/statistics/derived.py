@@ -8,9 +8,8 @@ import pandas as pd
 
 from bnorder.claims import ACCURACY, AXES
 from bnorder.statistics.contrasts import Grid
-from bnorder.study import Selection
+from bnorder.study import RECOMPUTED, Selection
 
-RECOMPUTED = "recomputed_statistics"
 LOST = "running_loss_pp"
 CHOICES: dict[str, type] = {"selection": str, "dataset": str, "ordering": str, "variant": str}
 CHOICES |= {"runs": int, "mean": float, "chosen": bool}

@@ -44,7 +44,9 @@ def design(runs: pd.DataFrame, factors: Mapping[str, str]) -> Design:
                 names.append(":".join(name for name, _ in cells))
                 columns.append(np.prod([column for _, column in cells], axis=0))
     matrix = np.column_stack(columns)
-    diagonal = np.abs(np.diag(np.linalg.qr(matrix, mode="r")))
+    diagonal = np.zeros(len(names))
+    found = np.abs(np.diag(np.linalg.qr(matrix, mode="r")))
+    diagonal[: len(found)] = found
     keep = diagonal > 1e-8 * np.sqrt(len(runs))
     dropped = tuple(name for name, kept in zip(names, keep, strict=True) if not kept)
     kept_names = tuple(name for name, kept in zip(names, keep, strict=True) if kept)
@@ -116,7 +118,10 @@ def mixed_model(runs: pd.DataFrame) -> MixedModel:
         return replace(about, message="not every run has a finite accuracy")
     if about.n_seeds < 2 or not factors:
         return replace(about, message="it needs at least two seeds and two levels of a factor")
-    return _fit(used, design(used, factors), about)
+    fixed = design(used, factors)
+    if about.n_runs <= len(fixed.names):
+        return replace(about, message="it needs more runs than effects", dropped=fixed.dropped)
+    return _fit(used, fixed, about)
 
 
 OPTIMISERS = ("powell", "bfgs")  # l-bfgs runs off to an infinite likelihood and calls it converged
