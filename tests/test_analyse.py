@@ -14,6 +14,7 @@ import yaml
 from bnorder.errors import UserError
 from bnorder.statistics.analysis import analyse, load_inputs
 from bnorder.statistics.calibration import simulated_runs
+from bnorder.statistics.survival import steps_to_thresholds
 from bnorder.study import load_study
 from bnorder.tables import read_runs
 from tests.test_claims import one
@@ -252,6 +253,58 @@ def test_counts_alone_are_enough(tmp_path: Path) -> None:
     text = "ordering,seed,n_test,test_correct\nbn-act-conv,0,360,350\nact-bn-conv,0,360,351\n"
     runs, _ = bring(tmp_path, text)
     assert read_runs(runs)["test_accuracy_pp"].tolist() == pytest.approx([97.2222, 97.5], abs=1e-4)
+
+
+ODD = {
+    "no threshold": ("steps,steps_to_converge", "100,40"),
+    "no threads": ("threads", ""),
+    "no counts": ("running_loss_pp", "0.5"),
+    "no steps": ("steps", ""),
+}
+
+
+def with_columns(names: str, values: str) -> str:
+    head, *rows = MINE.replace("note", "device").strip().splitlines()
+    lines = [f"{head},wall_seconds,{names}", *(f"{row},1.5,{values}" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_columns_and_blanks_are_no_obstacle(case: str, tmp_path: Path) -> None:
+    runs, claims = bring(tmp_path, with_columns(*ODD[case]))
+    verdicts = analyse(load_inputs(runs, claims), tmp_path / "a")
+    assert [v.verdict for v in verdicts] == ["supported"]
+    assert pd.read_csv(tmp_path / "a" / "survival.csv").empty
+    cost = json.loads((tmp_path / "a" / "facts.json").read_text())["cost"]
+    assert cost["seconds"] == 18 and "watt_hours" not in cost
+
+
+def test_a_claim_may_name_steps_to_what_is_no_threshold(tmp_path: Path) -> None:
+    text = with_columns(*ODD["no threshold"])
+    runs, claims = bring(tmp_path, text, one(measure="steps_to_converge", margin=None))
+    assert analyse(load_inputs(runs, claims), tmp_path / "a")[0].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("steps", ["", "50"])
+def test_a_measure_of_a_later_step_than_any_is_not_tested(steps: str, tmp_path: Path) -> None:
+    text = with_columns("steps,gradient_slope@100", f"{steps},")
+    runs, claims = bring(tmp_path, text, one(measure="gradient_slope@100", margin=None))
+    verdict = analyse(load_inputs(runs, claims), tmp_path / "a", explore=False)[0]
+    assert verdict.verdict == "not tested"
+    assert ("a run has 50;" in verdict.reason) == bool(steps)
+
+
+def test_numbers_of_a_csv_are_compared_as_numbers(tmp_path: Path) -> None:
+    text = "ordering,seed,test_accuracy_pp,steps,steps_to_97,threads,n_train,parameters\n"
+    text += "bn-act-conv,0,90,90,,2,60000,12000\nbn-act-conv,1,90,1000,,2,60000,12000\n"
+    runs, claims = bring(tmp_path, text)
+    analyse(load_inputs(runs, claims), tmp_path / "a")
+    facts = json.loads((tmp_path / "a" / "facts.json").read_text())
+    assert facts["made_by"]["threads"] == ["2"]
+    assert facts["training_images"] == {"data": 60000}
+    assert list(facts["parameters"].values()) == [12000]
+    read = steps_to_thresholds(read_runs(runs))
+    assert read["step"].tolist() == [1000, 1000]
 
 
 def test_an_empty_accuracy_is_not_tested_never_left_out(tmp_path: Path) -> None:

@@ -411,6 +411,10 @@ TABLES: dict[str, tuple[str | bytes, list[str]]] = {
         "ordering,seed,depth,test_accuracy_pp\nbn-act-conv,0,deep,98\n",
         ["row 1", "depth", "'deep'", "number"],
     ),
+    "steps in words": (
+        "ordering,seed,steps,test_accuracy_pp\nbn-act-conv,0,many,98\n",
+        ["row 1", "steps", "'many'", "number"],
+    ),
     "loss in words": (
         "ordering,seed,test_loss,test_accuracy_pp\nbn-act-conv,0,low,98\n",
         ["row 1", "test_loss", "'low'", "number"],
@@ -424,6 +428,28 @@ def test_bad_table(case: str, refused: Check) -> None:
     Path("mine.yaml").write_text(as_yaml({"claims": [one()]}), encoding="utf-8")
     Path("runs.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     refused(lambda: load_inputs("runs.csv", "mine.yaml"), ["runs.csv", *words])
+
+
+CURVES = "ordering,seed,step,depth,test_accuracy_pp\nconv,0,0,2,9.5\nconv,0,100,2,88.5\n"
+CURVES_TABLES: dict[str, tuple[str, str, list[str]]] = {
+    "no step": ("step", "stop", ["column 'step' is missing", "stop"]),
+    "no evaluation": (CURVES.partition("\n")[2], "", ["no rows"]),
+    "blank step": ("0,100", "0,", ["row 2", "step", "whole number"]),
+    "blank depth": ("100,2", "100,", ["row 2", "depth", "whole number"]),
+    "half a depth": ("100,2", "100,2.5", ["row 2", "depth", "whole number"]),
+    "blank seed": ("conv,0,100", "conv,,100", ["row 2", "seed", "whole number"]),
+    "blank ordering": ("conv,0,100", ",0,100", ["row 2", "ordering", "expected a name"]),
+    "accuracy of 101": ("88.5", "101", ["row 2", "101", "0 to 100"]),
+    "an evaluation twice": ("0,100", "0,0", ["row 2", "step", "the same evaluation as row 1"]),
+}
+
+
+@pytest.mark.parametrize("case", CURVES_TABLES)
+def test_bad_table_of_curves(case: str, refused: Check) -> None:
+    old, new, words = CURVES_TABLES[case]
+    assert old in CURVES
+    Path("curves.csv").write_text(CURVES.replace(old, new, 1), encoding="utf-8")
+    refused(lambda: read_curves("curves.csv"), ["curves.csv", *words])
 
 
 PARQUET: dict[str, tuple[dict[str, object] | bytes, list[str]]] = {

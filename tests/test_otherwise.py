@@ -176,6 +176,7 @@ def test_recomputed_statistics_add_what_running_averages_lost() -> None:
     assert gained.tolist() == expected.tolist()
     assert "test_error_area" not in found
     assert recomputed_runs(runs()).empty
+    assert recomputed_runs(frame.drop(columns=["n_test", "test_correct"])).empty
 
 
 # The ladder
@@ -249,8 +250,11 @@ def test_the_analysis_judges_the_choice_as_one_more_variant(tmp_path: Path) -> N
     (tmp_path / "study.yaml").write_text(plan.as_yaml(), encoding="utf-8")
     frame = runs(lambda arm: 0.0, seeds=3)
     frame.to_parquet(tmp_path / "runs.parquet")
+    alone = tmp_path / "selection.csv"
     deciding = runs(lambda arm: 1.0 if arm.variant == "fast" else 0.0, seeds=2)
-    deciding.assign(seed=deciding["seed"] + 100).to_parquet(tmp_path / "selection.parquet")
+    deciding = deciding.assign(seed=deciding["seed"] + 100)
+    deciding.to_parquet(tmp_path / "selection.parquet")
+    deciding.to_csv(alone, index=False)
     inputs = load_inputs(
         tmp_path / "runs.parquet",
         study=tmp_path / "study.yaml",
@@ -267,8 +271,13 @@ def test_the_analysis_judges_the_choice_as_one_more_variant(tmp_path: Path) -> N
     assert chosen.tolist() == pytest.approx(fast.tolist())
     assert "best_rate" in set(tables["by_variant"]["variant"])
     assert "best_rate" not in set(tables["arms"]["variant"]), "no run was trained twice"
+    again = load_inputs(tmp_path / "runs.parquet", study=tmp_path / "study.yaml", selection=alone)
+    assert again.choices.equals(inputs.choices)
     with pytest.raises(UserError, match="--selection is missing"):
         load_inputs(tmp_path / "runs.parquet", study=tmp_path / "study.yaml")
+    deciding.drop(columns=["test_accuracy_pp", "test_correct"]).to_csv(alone, index=False)
+    with pytest.raises(UserError, match="column 'test_accuracy_pp' is missing"):
+        load_inputs(tmp_path / "runs.parquet", study=tmp_path / "study.yaml", selection=alone)
 
 
 def test_the_table_of_runs_with_further_variants_is_a_table_of_runs(tmp_path: Path) -> None:

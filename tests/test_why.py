@@ -10,6 +10,7 @@ import pytest
 from report_study import FULL, make_study, rendered
 
 from bnorder.claims import Claim, Part, Term, load_claims
+from bnorder.errors import UserError
 from bnorder.language.english import ENGLISH
 from bnorder.report import lenses
 from bnorder.statistics import why
@@ -188,6 +189,38 @@ def test_without_probes_the_tables_are_empty_but_of_their_kinds() -> None:
     assert all(frame.empty for frame in found.values())
     assert found["why"]["premise"].dtype == float
     assert list(found["why"]) == why.WHY
+
+
+def test_probes_of_a_csv_say_what_those_of_a_parquet_file_say(tmp_path: Path) -> None:
+    readings = probes(runs(), worse_in_act_first)
+    found = tables(tmp_path, runs(), readings, claim())
+    readings.to_csv(tmp_path / "probes.csv", index=False)
+    again = why.tables(tmp_path / "probes.csv", runs(), Grid.of_runs(runs()), [claim()])
+    for name, frame in found.items():
+        pd.testing.assert_frame_equal(frame, again[name])
+
+
+BAD_READINGS = {
+    "layer": ("", "row 3, column layer: ''; expected a whole number"),
+    "value": ("big", "row 3, column value: 'big'; expected a number"),
+    "seed": ("x", "row 3, column seed: 'x'; expected a number"),
+    "ordering": ("", "row 3, column ordering: empty; expected a name"),
+    "run": ("bn-act-conv.d2.s1", "row 10, column run: 'bn-act-conv.d2.s1' is another run's name"),
+    "probe": (None, "column 'probe' is missing; the columns are run"),
+}
+
+
+@pytest.mark.parametrize("column", BAD_READINGS)
+def test_a_bad_table_of_probes_is_one_line_with_row_and_column(column: str, tmp_path: Path) -> None:
+    value, said = BAD_READINGS[column]
+    readings = probes(runs(), worse_in_act_first).astype(object)
+    if value is None:
+        readings = readings.drop(columns=column)
+    else:
+        readings.loc[2, column] = value
+    readings.to_csv(tmp_path / "probes.csv", index=False)
+    with pytest.raises(UserError, match=re.escape(said)):
+        why.tables(tmp_path / "probes.csv", runs(), Grid.of_runs(runs()), [claim()])
 
 
 def test_every_probe_that_a_claim_may_name_has_its_lens_and_words() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bnorder.claims import VERDICTS, Claims, Estimate, Verdict, load_claims
+from bnorder.claims import ACCURACY, VERDICTS, Claims, Estimate, Verdict, load_claims
 from bnorder.errors import UserError
 from bnorder.files import replacing, write_atomically
 from bnorder.language import CODES, language
@@ -26,7 +26,14 @@ from bnorder.statistics.estimates import smallest_p
 from bnorder.statistics.facts import facts
 from bnorder.statistics.verdicts import LEVEL, POWER, RESAMPLES, judge
 from bnorder.study import RECOMPUTED, load_study
-from bnorder.tables import measures_of, read_curves, read_runs, refuse_strangers
+from bnorder.tables import (
+    measures_of,
+    read_curves,
+    read_runs,
+    read_table,
+    refuse_strangers,
+    without_other_steps,
+)
 
 FORMAT = 1  # of verdicts.json; raised when a key changes its meaning
 
@@ -88,8 +95,13 @@ def _selection_runs(path: str | Path | None, study: str) -> pd.DataFrame:
     """The runs of a selection; none where not one of them has been trained."""
     if path is None:
         raise UserError(f"--selection is missing; {study} makes a selection: name its runs")
-    frame = pd.read_parquet(path)
-    return frame if frame.empty else read_runs(path)
+    frame = read_table(path)
+    if frame.empty:
+        return frame
+    found = read_runs(path)
+    if ACCURACY not in found:
+        raise UserError(f"{path}: column {ACCURACY!r} is missing; a selection is made by it")
+    return found
 
 
 _KEYS = ("dataset", "ordering", "activation", "depth", "variant", "seed")
@@ -132,7 +144,8 @@ def analyse(
         from bnorder.statistics.mixed import mixed_model
         from bnorder.statistics.survival import survival_tables
 
-        tables = explore_tables(inputs.runs, table, claims) | survival_tables(inputs.runs)
+        tables = explore_tables(inputs.runs, table, claims)
+        tables |= survival_tables(without_other_steps(inputs.runs))
         tables |= otherwise.tables(table, tables["by_variant"]) | {"choices": inputs.choices}
         tables |= why.tables(probes, inputs.runs, inputs.grid, claims)
         for name, frame in tables.items():

@@ -358,9 +358,9 @@ def _check_applies(arms: Sequence[Arm], measure: str, table: RunTable) -> None:
         if without:
             raise NotTested("no_bn", measure=measure, without=without)
     if step.isdigit() and "steps" in table.runs:
-        shortest = int(table.runs["steps"].min())
-        if int(step) > shortest:
-            raise NotTested("too_short", measure=measure, step=step, steps=shortest)
+        shortest = float(table.runs["steps"].min())
+        if math.isfinite(shortest) and int(step) > shortest:
+            raise NotTested("too_short", measure=measure, step=step, steps=int(shortest))
 
 
 def _exact(

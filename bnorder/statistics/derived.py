@@ -52,10 +52,11 @@ def chosen_runs(runs: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
 def recomputed_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """The base runs with the accuracy that recomputed BN statistics give, and no other measure.
 
-    Where there is no BN, and where a run diverged, nothing can be recomputed.
+    Where there is no BN, where a run diverged, and where accuracies have no counts behind them,
+    nothing can be recomputed.
     """
     base = runs[runs["variant"] == "base"]
-    if LOST not in base or not base[LOST].notna().any():
+    if not {LOST, "n_test", "test_correct"} <= set(base) or not base[LOST].notna().any():
         return runs.iloc[:0]
     gained = np.rint(base[LOST].fillna(0) * base["n_test"] / 100)
     columns = [c for c in (*AXES, "seed", "bn_class", "cut", "n_test") if c in base]

@@ -93,9 +93,10 @@ def cost(runs: pd.DataFrame) -> dict[str, Any] | None:
     if {"device", "threads"} <= set(runs.columns):
         watts = [_watts(str(d), float(t)) for d, t in zip(runs.device, runs.threads, strict=True)]
         hours = float((np.array(watts) * runs["wall_seconds"].to_numpy()).sum()) / 3600
-        found |= {"watt_hours": hours, "kilowatt_hours": hours / 1000}
-        found |= {"watts_a_thread": WATTS_A_THREAD, "watts_a_gpu": WATTS_A_GPU}
-        found["on_gpu"] = any(GPU.search(str(d)) for d in set(runs.device))
+        if math.isfinite(hours):  # else a run does not say how long, or on how many threads
+            found |= {"watt_hours": hours, "kilowatt_hours": hours / 1000}
+            found |= {"watts_a_thread": WATTS_A_THREAD, "watts_a_gpu": WATTS_A_GPU}
+            found["on_gpu"] = any(GPU.search(str(d)) for d in set(runs.device))
     return found
 
 
@@ -106,7 +107,7 @@ def _watts(device: str, threads: float) -> float:
 def _values(runs: pd.DataFrame, column: str) -> list[str]:
     if column not in runs:
         return []
-    return sorted({str(v) for v in runs[column].dropna()})
+    return sorted({str(_whole(v)) for v in runs[column].dropna()})
 
 
 def _first(runs: pd.DataFrame, key: str, column: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bnorder.statistics.contrasts import Grid, NotTested, RunTable, contrast_of,
 from bnorder.statistics.estimates import Floats
 from bnorder.statistics.explore import DRAWS, t_reach
 from bnorder.statistics.verdicts import LEVEL, SEED
+from bnorder.tables import read_probes
 
 EARLY = 100  # steps: the moment that the claims name
 MOMENTS = ("start", "early", "end")
@@ -63,7 +64,7 @@ def tables(
     }
     if probes is None or not wanted or "run" not in runs:
         return empty
-    readings = read_probes(probes, wanted)
+    readings = read_probes(probes, [*wanted, *(LENSES[name].layers for name in wanted)])
     if readings.empty:
         return empty
     last = readings.groupby("dataset")["step"].max()
@@ -80,14 +81,6 @@ def _kinds(columns: Sequence[str]) -> dict[str, type]:
     text = {*AXES, "probe", "moment", "claim", "part", *(f"{part}_word" for part in PARTS)}
     whole = {"depth", "step", "layer", "n", "arms"}
     return {c: int if c in whole else str if c in text else float for c in columns}
-
-
-def read_probes(path: str | Path, wanted: Sequence[str]) -> pd.DataFrame:
-    """The base runs' readings of the probes that are wanted and of what is drawn over depth."""
-    names = {*wanted, *(LENSES[name].layers for name in wanted)} - {""}
-    columns = ["run", *AXES, "seed", "step", "layer", "probe", "value"]
-    only = [("probe", "in", sorted(names)), ("variant", "==", "base")]
-    return pd.read_parquet(path, columns=columns, filters=only)
 
 
 def per_run(readings: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
@@ -108,7 +101,8 @@ def at_moments(each: pd.DataFrame, last: pd.Series) -> pd.DataFrame:
 
 
 def _beside(runs: pd.DataFrame, wide: pd.DataFrame) -> pd.DataFrame:
-    return runs.merge(wide, left_on="run", right_index=True, how="left")
+    named = runs.assign(run=runs["run"].astype(str))
+    return named.merge(wide, left_on="run", right_index=True, how="left")
 
 
 # --- pictures -------------------------------------------------------------------------------------
