@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnorder.files import write_atomically
+
 KINDS = {"text": "text", "whole": "whole number", "number": "number"}
 
 
@@ -497,6 +499,5 @@ def write(repository: Path) -> list[Path]:
     folder = repository / "workflow" / "report" / "tables"
     files |= {folder / f"{table.name}.rst": caption(table) for table in TABLES}
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text.encode("utf-8"))
     return list(files)

@@ -17,16 +17,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("report/calibration"))
     args = parser.parse_args()
 
-    from bnorder.statistics.calibration import calibrate
+    from bnorder.report.calibration import plot
+    from bnorder.statistics.calibration import calibrate, findings
 
-    lines = calibrate(
+    tables = calibrate(
         args.claims,
         args.out,
         args.studies,
         args.seed,
         say=lambda line: print(line, file=sys.stderr),
     )
-    print("\n".join(lines))
+    plot(tables, args.out / "calibration.svg")
+    print("\n".join(findings(tables)))
 
 
 if __name__ == "__main__":

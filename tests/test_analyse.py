@@ -281,14 +281,14 @@ def test_odd_columns_and_blanks_are_no_obstacle(case: str, tmp_path: Path) -> No
 
 def test_a_claim_may_name_steps_to_what_is_no_threshold(tmp_path: Path) -> None:
     text = with_columns(*ODD["no threshold"])
-    runs, claims = bring(tmp_path, text, one(measure="steps_to_converge", margin=None))
+    runs, claims = bring(tmp_path, text, one(measure="steps_to_converge"))
     assert analyse(load_inputs(runs, claims), tmp_path / "a")[0].verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("steps", ["", "50"])
 def test_a_measure_of_a_later_step_than_any_is_not_tested(steps: str, tmp_path: Path) -> None:
     text = with_columns("steps,gradient_slope@100", f"{steps},")
-    runs, claims = bring(tmp_path, text, one(measure="gradient_slope@100", margin=None))
+    runs, claims = bring(tmp_path, text, one(measure="gradient_slope@100"))
     verdict = analyse(load_inputs(runs, claims), tmp_path / "a", explore=False)[0]
     assert verdict.verdict == "not tested"
     assert ("a run has 50;" in verdict.reason) == bool(steps)

@@ -4,12 +4,18 @@ Bounds are 5 %, 3 points or the nominal coverage, plus three standard errors of 
 """
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from bnorder.claims import Claim, load_claims
 from bnorder.errors import UserError
+from bnorder.report.calibration import plot
+from bnorder.statistics import calibration
 from bnorder.statistics import estimates as est
 from bnorder.statistics.calibration import (
     World,
@@ -21,7 +27,7 @@ from bnorder.statistics.calibration import (
     coverage,
     simulate,
 )
-from tests.test_claims import ARTICLE
+from tests.test_claims import ARTICLE, one
 
 CLAIMS = {c.id: c for c in load_claims(ARTICLE).claims}
 
@@ -92,3 +98,60 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_too_few_simulated_studies_are_refused() -> None:
     with pytest.raises(UserError, match="--studies is 5; expected at least 100"):
         calibrate(ARTICLE, "nowhere", 5, 1)
+
+
+UNTESTABLE = {
+    "another variant": ({"where": {"variant": "wide"}}, "claim A1: variant: 'wide': expected one"),
+    "another data set": (
+        {"where": {"dataset": "cifar10"}},
+        "claim A1: .*cifar10.*; expected a claim on what is simulated: dataset mnist, kmnist;",
+    ),
+    "the rest of one data set": (
+        {"where": {"dataset": "rest"}},
+        "claim A1: .*; expected a claim on what is simulated: dataset mnist; ordering bn-act-conv",
+    ),
+    "no direction": ({"type": "equivalence"}, "no claim of type direction in one part; expected"),
+    "no margin": (
+        {"measure": "test_loss"},
+        "no claim in one part has a margin; expected at least one",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNTESTABLE)
+def test_claims_that_cannot_be_simulated_are_refused(case: str, tmp_path: Path) -> None:
+    changes, said = UNTESTABLE[case]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump({"claims": [one(**changes)]}), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"mine\.yaml: {said}"):
+        calibrate(mine, tmp_path / "out", 100, 1)
+    assert not (tmp_path / "out").exists()
+
+
+SHARE = {"share": 0.04, "low": 0.03, "high": 0.05, "at_most": 0.05, "studies": 100}
+MADE_UP = {
+    "false_verdicts": [{"world": "normal", "family": "theory", **SHARE}],
+    "margin_edges": [{"world": "normal", "claim": "E2", **SHARE}],
+    "planted_effects": [
+        {"skewed": skewed, "predicted": 0.8, "wrong_side": 0.0, **SHARE} for skewed in (True, False)
+    ],
+    "coverage": [{"interval": "t", "nominal": 0.95, "seeds": 5, "skewed": False, **SHARE}],
+}
+
+
+def test_tables_findings_and_picture_are_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, rows in MADE_UP.items():
+        monkeypatch.setattr(calibration, name, lambda *_, rows=rows: pd.DataFrame(rows))
+    tables = calibrate(ARTICLE, tmp_path, 100, 1)
+    plot(tables, tmp_path / "calibration.svg")
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(files) == {*(f"{name}.csv" for name in MADE_UP), "findings.txt", "calibration.svg"}
+    assert files["calibration.svg"].startswith(b"<?xml")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        calibrate(ARTICLE, tmp_path, 100, 1)
+    with pytest.raises(OSError, match="disk full"):
+        plot(tables, tmp_path / "calibration.svg")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files

@@ -1,5 +1,6 @@
 """The data dictionary says what the tables hold: every column, of its kind, and no other."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,9 @@ def fitting(column: Column) -> set[str]:
     return {"text"} if column.kind == "text" else {"whole", "number"}
 
 
-def test_page_and_captions_are_written_from_it(tmp_path: Path) -> None:
+def test_page_and_captions_are_written_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = dictionary.write(tmp_path)
     assert len(files) == 1 + len(TABLES)
     for file in files:
@@ -71,6 +74,11 @@ def test_page_and_captions_are_written_from_it(tmp_path: Path) -> None:
         assert kept.read_text(encoding="utf-8") == file.read_text(encoding="utf-8"), (
             "make dictionary renews it"
         )
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    files[0].write_text("as it was", encoding="utf-8")
+    with pytest.raises(OSError, match="disk full"):
+        dictionary.write(tmp_path)
+    assert files[0].read_text(encoding="utf-8") == "as it was"
     known = {file.name for file in files[1:]}
     assert {p.name for p in (REPOSITORY / "workflow/report/tables").iterdir()} == known
 

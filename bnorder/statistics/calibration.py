@@ -14,10 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bnorder.claims import ACCURACY, Claim, Part, load_claims
+from bnorder.claims import ACCURACY, AXES, Claim, Claims, Part, load_claims
 from bnorder.errors import UserError
+from bnorder.files import replacing, write_atomically
 from bnorder.statistics import estimates as est
-from bnorder.statistics.contrasts import Grid, crossed_weights, describe, weighted_arms
+from bnorder.statistics.contrasts import (
+    Grid,
+    NotTested,
+    check_meaning,
+    crossed_weights,
+    describe,
+    weighted_arms,
+)
 from bnorder.statistics.estimates import Floats
 from bnorder.statistics.explore import clopper_pearson
 from bnorder.statistics.mixed import mixed_model
@@ -26,6 +34,7 @@ from bnorder.study import Arm
 
 Effect = Callable[[Arm], float]
 LEVELS = (0.05, 0.05 / 3, 0.05 / 8)
+DATASETS = ("mnist", "kmnist")  # two, so that every claim of the theory can be tested
 
 
 @dataclass(frozen=True)
@@ -194,11 +203,11 @@ WORLDS = {
 def false_verdicts(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
     """Families without any effect: the share of studies with a wrong verdict, at most 5 %.
 
-    Two data sets, so that every claim of the theory can be tested; all measures are simulated.
+    All measures are simulated.
     """
     rows = []
     for number, (name, world) in enumerate(WORLDS.items()):
-        grid = article_grid(world.seeds, ("mnist", "kmnist"))
+        grid = article_grid(world.seeds, DATASETS)
         for family in dict.fromkeys(c.family for c in claims):
             members = [c for c in claims if c.family == family]
             rng = np.random.default_rng([seed, number])
@@ -214,10 +223,8 @@ def margin_edges(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFra
     Each claim alone, as a family of one: no other claim shares its errors.
     """
     rows = []
-    singles = [c for c in claims if len(c.parts) == 1 and c.parts[0].margin]
-    chosen = [c for c in singles if c.type in ("equivalence", "direction")]
     for number, (name, world) in enumerate(WORLDS.items()):
-        for claim in chosen:
+        for claim in _with_margin(claims):
             part = claim.parts[0]
             # Twice the spread, where TOST has little power; far from the ceiling of 100 %.
             run, shared = 2 * world.sd_run, 2 * world.sd_seed
@@ -234,6 +241,17 @@ def margin_edges(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def _with_margin(claims: Sequence[Claim]) -> list[Claim]:
+    """Those in one part with a margin, at whose edge an effect can be planted."""
+    singles = [c for c in claims if len(c.parts) == 1 and c.parts[0].margin]
+    return [c for c in singles if c.type in ("equivalence", "direction")]
+
+
+def _directional(claims: Sequence[Claim]) -> list[Claim]:
+    """The first one in one part, if any: what is measured of it holds for the others."""
+    return [c for c in claims if c.type == "direction" and len(c.parts) == 1][:1]
+
+
 def _planted(part: Part, size: float, seeds: int) -> Effect:
     """An effect of the runs that gives this part's contrast the true value `size`."""
     weights = weighted_arms(part, article_grid(seeds))
@@ -247,7 +265,7 @@ def planted_effects(claims: Sequence[Claim], studies: int, seed: int) -> pd.Data
     The effect is what n seeds should find with 50, 80 and 95 % power at each level of Holm's;
     reversed, the claim must be contradicted as often as it was supported.
     """
-    claim = next(c for c in claims if c.type == "direction" and len(c.parts) == 1)
+    (claim,) = _directional(claims)
     rows = []
     for n, skewed, level in itertools.product((8, 10, 15, 30), (False, True), LEVELS):
         world = World(seeds=n, skewed=skewed, base=97.0)
@@ -356,13 +374,16 @@ def calibrate(
     studies: int,
     seed: int,
     say: Callable[[str], None] = lambda line: None,
-) -> list[str]:
-    """Write every calibration table and the plot under `out`; returns the findings in words."""
+) -> dict[str, pd.DataFrame]:
+    """Write every calibration table and the findings in words under `out`; returns the tables.
+
+    Raises UserError for claims that the simulated studies cannot test.
+    """
     if studies < 100:
         raise UserError(f"--studies is {studies}; expected at least 100")
-    read = load_claims(claims).claims
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    checked = load_claims(claims)
+    _check_testable(checked)
+    read, folder = checked.claims, Path(out)
     makers: dict[str, Callable[[], pd.DataFrame]] = {
         "false_verdicts": lambda: false_verdicts(read, studies, seed),
         "margin_edges": lambda: margin_edges(read, studies, seed),
@@ -373,11 +394,45 @@ def calibrate(
     for name, make in makers.items():
         say(f"{name}: {studies} studies a setting")
         tables[name] = make()
-        tables[name].round(5).to_csv(folder / f"{name}.csv", index=False)
-    plot(tables, folder / "calibration.svg")
-    lines = findings(tables)
-    (folder / "findings.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return lines
+        with replacing(folder / f"{name}.csv") as partial:
+            tables[name].round(5).to_csv(partial, index=False)
+    text = "\n".join(findings(tables)) + "\n"
+    write_atomically(folder / "findings.txt", text.encode("utf-8"))
+    return tables
+
+
+def _check_testable(read: Claims) -> None:
+    """Raise UserError where the simulated studies cannot test a claim, or have none to plant."""
+    both, alone = article_grid(2, DATASETS), article_grid(2)
+    check_meaning(read.claims, read.path, both)
+    edges, power = _with_margin(read.claims), _directional(read.claims)
+    for claim in read.claims:
+        _check_claim(claim, both, read.path)
+        if claim in (*edges, *power):
+            _check_claim(claim, alone, read.path)
+    if not edges:
+        raise UserError(
+            f"{read.path}: no claim in one part has a margin; expected at least one of type "
+            "direction or equivalence that has, to plant effects at its edge"
+        )
+    if not power:
+        raise UserError(
+            f"{read.path}: no claim of type direction in one part; expected at least one, to plant "
+            "effects and see how often they are found"
+        )
+
+
+def _check_claim(claim: Claim, grid: Grid, path: str) -> None:
+    for part in claim.parts:
+        weigh = crossed_weights if part.crossed else weighted_arms
+        try:
+            weigh(part, grid)
+        except NotTested as error:
+            axes = (f"{axis} {', '.join(map(str, grid.values(axis)))}" for axis in AXES)
+            raise UserError(
+                f"{path}: claim {claim.id}: {error.reason}; expected a claim on what is simulated: "
+                f"{'; '.join(axes)}"
+            ) from None
 
 
 def findings(tables: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -407,37 +462,6 @@ def _worst(what: str, frame: pd.DataFrame, *where: str) -> str:
     at = ", ".join(str(worst[column]) for column in where)
     interval = f"[{worst.low:.1%}, {worst.high:.1%}]"
     return f"{what}: at most {worst.share:.1%} {interval} ({at}); allowed {worst.at_most:.0%}"
-
-
-def plot(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Wrong verdicts, power against prediction, and coverage, as one small figure."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "bnorder"
-    from matplotlib import pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
-    wrong = pd.concat([tables["false_verdicts"], tables["margin_edges"]], ignore_index=True)
-    labels = wrong["family"].fillna("edge: " + wrong["claim"].astype(str))
-    left.scatter(100 * wrong["share"], labels, s=12, alpha=0.7)
-    left.axvline(5, color="0.4", lw=1)
-    left.set(xlabel="studies with a wrong verdict, % (line: 5)", xlim=(0, None))
-    left.invert_yaxis()
-    for skewed, group in tables["planted_effects"].groupby("skewed"):
-        name = "skewed" if skewed else "normal"
-        middle.scatter(100 * group["predicted"], 100 * group["share"], s=14, alpha=0.6, label=name)
-    middle.axline((50, 50), slope=1, color="0.4", lw=1)
-    middle.set(xlabel="predicted power, %", ylabel="right verdicts found, %")
-    middle.legend(title="spread")
-    held = tables["coverage"]
-    right.scatter(100 * (held["share"] - held["nominal"]), held["interval"], s=12, alpha=0.7)
-    right.axvline(0, color="0.4", lw=1)
-    right.set(xlabel="coverage minus nominal, points")
-    right.invert_yaxis()
-    about = {"Title": "Calibration of the verdicts on simulated studies", "Date": None}
-    figure.savefig(path, metadata=about)
-    plt.close(figure)
 
 
 # --- a table of runs, made up ----------------------------------------------------------------
