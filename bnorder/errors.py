@@ -2,6 +2,8 @@
 
 import errno
 import io
+import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -21,6 +23,7 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 # The way out of a damaged file that the workflow made: it makes again what is not there.
 DELETE = "delete it, and the same command makes it again"
 LONGEST = 1200  # characters of a line; the file that was read may have more
+CLOSED = 141  # the exit status that shells give to what a closed pipe ended
 LESS_MEMORY = (
     "lower BATCH_SIZE, WIDTH or SEEDS_PER_JOB (seeds that train together on a GPU), or CORES (jobs "
     "at once)"
@@ -35,12 +38,18 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a script's `main`; turn a `UserError`, a bad path or want of memory into one line.
 
     The exit status is then 2; a programming error keeps its traceback. What the locale has no
-    letters for is printed escaped, as Python does on standard error.
+    letters for is printed escaped, as Python does on standard error. Where nobody reads the output
+    to its end (`| head -1`), it ends in silence.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
+        print(end="", flush=True)
+    except BrokenPipeError:
+        if not _drop_unread():
+            raise
+        raise SystemExit(CLOSED) from None
     except UserError as error:
         _fail(_one_line(error))
     except OSError as error:
@@ -55,6 +64,24 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; the next run goes on from what is finished", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _drop_unread() -> bool:
+    """Send output whose reader has gone nowhere, so that Python's exit does not try it again.
+
+    False where every output has its reader: then another pipe broke.
+    """
+    watch = select.poll()
+    for number in (1, 2):  # standard output and error
+        watch.register(number, 0)
+    unread = [
+        number for number, event in watch.poll(0) if event & (select.POLLERR | select.POLLHUP)
+    ]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in unread:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    return bool(unread)
 
 
 def _one_line(error: Exception) -> str:

@@ -685,6 +685,39 @@ def test_what_the_locale_cannot_print_is_escaped() -> None:
     assert done.stdout == b"\\xb10.2 pp\n"
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_to_its_end_ends_in_silence(
+    lines: int, stream: str, unbuffered: str
+) -> None:
+    program = "import sys; from bnorder.errors import exit_cleanly; sys.stdin.read(); "
+    program += f"exit_cleanly(lambda: [print(n, file=sys.{stream}) for n in range({lines})])"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as started:
+        read = {"stdout": started.stdout, "stderr": started.stderr}
+        pipe, other = read.pop(stream), *read.values()
+        assert started.stdin and pipe and other
+        pipe.close()
+        started.stdin.close()
+        assert other.read() == b""
+        assert started.wait() == 141
+
+
+def test_another_pipe_that_breaks_keeps_its_traceback() -> None:
+    def fail() -> None:
+        raise BrokenPipeError(errno.EPIPE, "of a worker")
+
+    with pytest.raises(BrokenPipeError, match="of a worker"):
+        exit_cleanly(fail)
+
+
 def test_process_that_the_kernel_ended_is_said(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 3\n")
     assert workflow.memory_kills(tmp_path / "vmstat") == 3
