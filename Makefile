@@ -136,7 +136,9 @@ snapshots: ## renew tests/snapshots/, the generated prose (read the difference b
 clean: ## remove caches; RESULTS=1: results/ too; ENVIRONMENT=1: .venv too (it says what)
 	@for given in "RESULTS=$(RESULTS)" "ENVIRONMENT=$(ENVIRONMENT)"; do case "$$given" in *=|*=1) ;; *) echo "error: $$given; expected 1, or nothing" >&2; exit 2;; esac; done; \
 	remove() { for path in "$$@"; do if [ -e "$$path" ]; then echo "removing $$path"; rm -rf -- "$$path"; fi; done; }; \
-	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info */__pycache__ tests/browser/node_modules; \
+	remove .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info tests/browser/node_modules; \
+	find $(wildcard benchmarks bnorder scripts tests workflow) -name node_modules -prune -o -name __pycache__ -prune -print \
+	| while read -r path; do remove "$$path"; done; \
 	if [ "$(RESULTS)" = 1 ]; then remove results .snakemake; \
 	else for path in results .snakemake; do [ ! -e "$$path" ] || echo "keeping $$path (make clean RESULTS=1 removes it)"; done; fi; \
 	if [ "$(ENVIRONMENT)" = 1 ]; then remove .venv .venv.lock; fi

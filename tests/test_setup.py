@@ -279,7 +279,8 @@ def test_a_profile_may_be_a_folder_with_a_space(tmp_path: Path) -> None:
 
 
 def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
-    for name in ("results/quick", ".ruff_cache", "scripts/__pycache__"):
+    caches = ("scripts/__pycache__", "bnorder/report/__pycache__", "workflow/a/b/__pycache__")
+    for name in ("results/quick", ".ruff_cache", *caches):
         (checkout / name).mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         ["make", "clean"], cwd=checkout, capture_output=True, text=True, check=True
@@ -287,7 +288,8 @@ def test_clean_says_what_it_removes_and_keeps_results(checkout: Path) -> None:
     assert "removing .ruff_cache" in done.stdout
     assert "keeping results (make clean RESULTS=1 removes it)" in done.stdout
     assert (checkout / "results/quick").exists()
-    assert not (checkout / "scripts/__pycache__").exists()
+    assert [name for name in caches if (checkout / name).exists()] == []
+    assert "removing bnorder/report/__pycache__" in done.stdout
     subprocess.run(
         ["make", "clean"],
         cwd=checkout,
