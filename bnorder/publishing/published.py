@@ -261,10 +261,9 @@ def _accepted(
 
 @dataclass(frozen=True)
 class Restored:
-    """What a study took over: runs that its job had not, jobs whole now, runs left to train."""
+    """What a study took over: runs that its jobs had not, and runs left to train."""
 
     runs: int
-    whole_jobs: int
     missing: int
 
 
@@ -283,7 +282,7 @@ def restore(study: Study, folders: Sequence[Path], results: Path) -> Restored:
             f"{', '.join(map(str, folders))}: no record is of a run of {study.name} with this "
             f"configuration and this code ({code_hash(study.probes)}); nothing was changed"
         )
-    taken = whole = left = 0
+    taken = left = 0
     for job in (job for part in study.parts() for job in part.jobs()):
         path = finished_file(results / "checkpoints", job.name)
         known = {run.id: fitting[run.id] for run in job.runs if run.id in fitting}
@@ -291,11 +290,10 @@ def restore(study: Study, folders: Sequence[Path], results: Path) -> Restored:
         if len(done) == len(job.runs):
             continue
         taken += len(known) - len(done | _fit_among(known, path))
-        whole += len(known) == len(job.runs)
         left += len(job.runs) - len(known)
         if known:
             write_records(path, known.values())
-    return Restored(taken, whole, left)
+    return Restored(taken, left)
 
 
 def _fitting(study: Study, folders: Sequence[Path], results: Path) -> dict[str, Record]:

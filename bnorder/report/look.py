@@ -61,7 +61,6 @@ class Mark:
     """How an ordering is drawn."""
 
     colour: str
-    dark: str
     marker: str
     line: Line
 
@@ -69,8 +68,8 @@ class Mark:
 def mark(ordering: str) -> Mark:
     """The one way that `ordering` looks in every figure."""
     bn_class = Ordering(ordering).bn_class
-    colour, dark = COLOURS[ordering]
-    return Mark(colour, dark, MARKERS[bn_class], LINES[bn_class])
+    colour, _ = COLOURS[ordering]
+    return Mark(colour, MARKERS[bn_class], LINES[bn_class])
 
 
 def ordering_words(ordering: str) -> str:

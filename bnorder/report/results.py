@@ -75,7 +75,6 @@ class Results:
     runs: Table
     curves: Table
     missing: tuple[str, ...]
-    expected: int
     verdicts: Mapping[str, Any]
     facts: Mapping[str, Any]
     mixed_model: Mapping[str, Any]
@@ -139,7 +138,6 @@ def load_results(
         runs=_parquet(tables / "runs.parquet", "tables/runs.parquet"),
         curves=_parquet(tables / "curves.parquet", "tables/curves.parquet", only=["step"]),
         missing=tuple(missing.get("missing", ())),
-        expected=int(missing.get("expected", len(study.runs()))),
         verdicts=verdicts,
         facts=_traced(_json(analysis / "facts.json"), "analysis/facts.json#"),
         mixed_model=_traced(model, "analysis/mixed_model.json#"),

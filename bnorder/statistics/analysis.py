@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bnorder.claims import ACCURACY, VERDICTS, Claims, Estimate, Verdict, load_claims
+from bnorder.claims import ACCURACY, AXES, VERDICTS, Claims, Estimate, Verdict, load_claims
 from bnorder.errors import UserError
 from bnorder.files import replacing, write_atomically
 from bnorder.language import CODES, language
@@ -23,7 +24,7 @@ from bnorder.statistics.derived import (
     recomputed_runs,
 )
 from bnorder.statistics.estimates import smallest_p
-from bnorder.statistics.facts import facts
+from bnorder.statistics.facts import counts, facts
 from bnorder.statistics.verdicts import LEVEL, POWER, RESAMPLES, judge
 from bnorder.study import RECOMPUTED, load_study
 from bnorder.tables import (
@@ -73,8 +74,9 @@ def load_inputs(
     if plan:
         refuse_strangers(table, plan, runs)
         grid = Grid.of_study(plan)
-        have = set(zip(*(table[k] for k in _KEYS), strict=True))
-        missing = tuple(r.id for r in plan.runs() if (*_cell(r.arm), r.seed) not in have)
+        have = set(zip(*(table[k] for k in (*AXES, "seed")), strict=True))
+        cell = attrgetter(*AXES)
+        missing = tuple(r.id for r in plan.runs() if (*cell(r.arm), r.seed) not in have)
     else:
         grid = Grid.of_runs(table)
     name, title = (plan.name, plan.title) if plan else (Path(runs).stem, "")
@@ -102,13 +104,6 @@ def _selection_runs(path: str | Path | None, study: str) -> pd.DataFrame:
     if ACCURACY not in found:
         raise UserError(f"{path}: column {ACCURACY!r} is missing; a selection is made by it")
     return found
-
-
-_KEYS = ("dataset", "ordering", "activation", "depth", "variant", "seed")
-
-
-def _cell(arm: Any) -> tuple[str | int, ...]:
-    return (arm.dataset, arm.ordering, arm.activation, arm.depth, arm.variant)
 
 
 def analyse(
@@ -162,7 +157,7 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
     """verdicts.json: the verdicts with all numbers behind them, and the sentences they give."""
     writer = Writer(language("en"))
     claims, n = inputs.claims, len(inputs.grid.seeds)
-    counts = _counts(inputs)
+    counted = counts(inputs.runs, inputs.missing)
     headline = claims.headline
     return {
         "format": FORMAT,
@@ -177,13 +172,14 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
         "seeds": list(inputs.grid.seeds),
         "n_seeds": n,
         "smallest_p": smallest_p(n),
-        "runs": {**counts, "n_missing": len(inputs.missing), "missing": list(inputs.missing)},
+        "runs": {k: counted[k] for k in ("expected", "present", "diverged")}
+        | {"missing": list(inputs.missing), "n_missing": len(inputs.missing)},
         "families": _families(verdicts),
         "tally": {word: sum(v.verdict == word for v in verdicts) for word in VERDICTS},
         "n_claims": len(verdicts),
         "headline": headline,
         "answer": writer.answer(verdicts, headline),
-        "caveats": writer.caveats(verdicts, counts, n, claims.notes),
+        "caveats": writer.caveats(verdicts, counted, n, claims.notes),
         "verdicts": [_verdict(v, writer) for v in verdicts],
         "translations": {
             code: translation(inputs, verdicts, Writer(language(code)))
@@ -196,10 +192,11 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
 def translation(inputs: Inputs, verdicts: Sequence[Verdict], writer: Writer) -> dict[str, object]:
     """The sentences of verdicts.json in another language, under the same keys."""
     claims, n = inputs.claims, len(inputs.grid.seeds)
+    counted = counts(inputs.runs, inputs.missing)
     own = writer.own
     return {
         "answer": writer.answer(verdicts, claims.headline),
-        "caveats": writer.caveats(verdicts, _counts(inputs), n, claims.notes),
+        "caveats": writer.caveats(verdicts, counted, n, claims.notes),
         "source": {"name": own(claims.source_name), "about": own(claims.source_about)},
         "notes": [{**asdict(note), "text": own(note.text)} for note in claims.notes],
         "verdicts": [
@@ -216,16 +213,6 @@ def translation(inputs: Inputs, verdicts: Sequence[Verdict], writer: Writer) -> 
             }
             for v in verdicts
         ],
-    }
-
-
-def _counts(inputs: Inputs) -> dict[str, int]:
-    status = inputs.runs.get("status")
-    return {
-        "expected": len(inputs.runs) + len(inputs.missing),
-        "present": len(inputs.runs),
-        "diverged": 0 if status is None else int((status == "diverged").sum()),
-        "missing": len(inputs.missing),
     }
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bnorder.claims import ACCURACY
+from bnorder.claims import ACCURACY, AXES
 from bnorder.statistics.contrasts import Grid
 from bnorder.statistics.estimates import smallest_p
+from bnorder.statistics.verdicts import LEVEL
 from bnorder.study import Arm
 
-LEVEL = 0.05
 # Watts at the wall under load, for an estimate that no meter has checked: a desktop's share a
 # busy thread, and a data-centre GPU with its host.
 WATTS_A_THREAD = 15.0
@@ -36,7 +36,7 @@ def facts(
     """
     return {
         "grid": _grid(grid),
-        "runs": _counts(runs, missing),
+        "runs": counts(runs, missing),
         "test_images": _first(runs, "dataset", "n_test"),
         "training_images": _first(runs, "dataset", "n_train"),
         "cost": cost(runs),
@@ -50,8 +50,7 @@ def facts(
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
-    axes = ("dataset", "ordering", "activation", "depth", "variant")
-    sizes = {axis: len(grid.values(axis)) for axis in axes}
+    sizes = {axis: len(grid.values(axis)) for axis in AXES}
     seeds = len(grid.seeds)
     return {
         **sizes,
@@ -66,7 +65,8 @@ def _grid(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _counts(runs: pd.DataFrame, missing: Sequence[str]) -> dict[str, int]:
+def counts(runs: pd.DataFrame, missing: Sequence[str]) -> dict[str, int]:
+    """How many runs there should be, are there, are missing, and diverged."""
     status = runs.get("status")
     return {
         "expected": len(runs) + len(missing),
@@ -120,9 +120,8 @@ def _first(runs: pd.DataFrame, key: str, column: str) -> dict[str, Any]:
 def _by_arm(runs: pd.DataFrame, column: str) -> dict[str, Any]:
     if column not in runs:
         return {}
-    axes = ["dataset", "ordering", "activation", "depth", "variant"]
-    first = runs.drop_duplicates(axes)
-    cells = first[axes].itertuples(index=False, name=None)
+    first = runs.drop_duplicates(list(AXES))
+    cells = first[list(AXES)].itertuples(index=False, name=None)
     return {Arm(*cell).id: _whole(v) for cell, v in zip(cells, first[column], strict=True)}
 
 

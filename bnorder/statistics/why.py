@@ -159,7 +159,7 @@ def explanations(claims: Sequence[Claim], table: RunTable) -> pd.DataFrame:
     for claim, (part, better) in _stories(claims):
         for moment in MOMENTS:
             measure = f"{claim.probe}@{moment}"
-            row = _explanation(claim, part, better, measure, table)
+            row = _explanation(better, measure, table)
             if row is not None:
                 rows.append((claim.id, part.name, claim.probe, moment, *row))
     return pd.DataFrame(rows, columns=WHY).astype(_kinds(WHY))
@@ -189,9 +189,7 @@ def _stories(claims: Sequence[Claim]) -> Iterator[tuple[Claim, tuple[Part, Part]
 _PROBED = {*LENSES, "running_loss_pp"}
 
 
-def _explanation(
-    claim: Claim, part: Part, better: Part, measure: str, table: RunTable
-) -> list[object] | None:
+def _explanation(better: Part, measure: str, table: RunTable) -> list[object] | None:
     worse = replace(
         better, measure=measure, terms=tuple(replace(t, weight=-t.weight) for t in better.terms)
     )
