@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bnorder import locks
 from bnorder.errors import UserError
 
 POLL_SECONDS = 0.5
@@ -94,12 +95,10 @@ def lease_device(devices: Sequence[str], jobs_per_gpu: int, folder: Path) -> Lea
 
 def _try_lock(path: Path) -> IO[str] | None:
     file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    if locks.lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        return file
+    file.close()
+    return None
 
 
 def usable_cores() -> int:

@@ -53,10 +53,10 @@ def _hold(path: Path, when_held: Callable[[str], None]) -> IO[str]:
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
-            if not _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if not lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 file.seek(0)
                 when_held(file.read().strip() or "unknown")
-                _lock(file, fcntl.LOCK_EX)
+                lock(file, fcntl.LOCK_EX)
         except BaseException:
             file.close()
             raise
@@ -68,7 +68,11 @@ def _hold(path: Path, when_held: Callable[[str], None]) -> IO[str]:
         file.close()  # its last holder has deleted it
 
 
-def _lock(file: IO[str], how: int) -> bool:
+def lock(file: IO[str], how: int) -> bool:
+    """Lock an open file; False where another process has it and `how` does not wait.
+
+    True as well where the file system knows no locks: then nothing keeps two processes apart.
+    """
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

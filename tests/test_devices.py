@@ -1,5 +1,7 @@
 """GPU leases, on made-up devices: no GPU is needed."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -49,6 +51,16 @@ def test_each_job_gets_a_device_of_its_own_and_a_killed_one_gives_it_back(tmp_pa
 def test_a_device_is_shared_only_when_every_device_is_taken(tmp_path: Path) -> None:
     leases = [devices.lease_device(["0", "1"], 2, tmp_path) for _ in range(4)]
     assert [lease.device for lease in leases] == ["0", "1", "0", "1"]
+
+
+def test_a_folder_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unable)
+    assert devices.lease_device(["0", "1"], 1, tmp_path).device == "0"
 
 
 def test_a_scheduler_s_choice_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
