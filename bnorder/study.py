@@ -216,6 +216,15 @@ class Study:
         return head + write_yaml(plain, sort_keys=False, allow_unicode=True, width=100)
 
 
+def describe(ordering: str) -> dict[str, str]:
+    """An ordering's class and cut; `none` and nothing for a name that is no ordering of ours."""
+    try:
+        parsed = Ordering(ordering)
+    except UserError:
+        return {"bn_class": "none", "cut": ""}
+    return {"bn_class": parsed.bn_class, "cut": parsed.cut}
+
+
 def dataset_slug(dataset: str) -> str:
     """A data set's name as part of a file name; a folder gets its last part and a digest."""
     kind, _, path = dataset.partition(":")

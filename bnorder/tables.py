@@ -16,8 +16,7 @@ import pandas as pd
 from bnorder.claims import ACCURACY, AXES, Claims
 from bnorder.errors import DELETE, UserError
 from bnorder.schema import HIDDEN
-from bnorder.statistics.contrasts import describe
-from bnorder.study import Study
+from bnorder.study import Study, describe
 
 DEFAULTS: dict[str, str | int] = {
     "dataset": "data",

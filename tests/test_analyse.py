@@ -294,6 +294,13 @@ def test_a_measure_of_a_later_step_than_any_is_not_tested(steps: str, tmp_path: 
     assert ("a run has 50;" in verdict.reason) == bool(steps)
 
 
+def test_tables_are_read_without_the_statistics_that_read_them() -> None:
+    program = "import sys, bnorder.tables; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "bnorder.tables" in done.stdout and "bnorder.statistics" not in done.stdout
+
+
 def test_numbers_of_a_csv_are_compared_as_numbers(tmp_path: Path) -> None:
     text = "ordering,seed,test_accuracy_pp,steps,steps_to_97,threads,n_train,parameters\n"
     text += "bn-act-conv,0,90,90,,2,60000,12000\nbn-act-conv,1,90,1000,,2,60000,12000\n"

@@ -15,9 +15,9 @@ from bnorder.statistics.contrasts import (
     NotTested,
     check_meaning,
     crossed_weights,
-    describe,
     weighted_arms,
 )
+from bnorder.study import describe
 
 ARTICLE = Path(__file__).parents[1] / "claims" / "article.yaml"
 PLAN = [

@@ -223,7 +223,7 @@ def test_arms_count_divergences_and_summarise_accuracy() -> None:
 
 
 def planted_class_and_cut(arm: Arm) -> float:
-    from bnorder.statistics.contrasts import describe
+    from bnorder.study import describe
 
     about = describe(arm.ordering)
     cut = {"conv_first": 0.0, "conv_middle": 0.5, "conv_last": 1.0}[about["cut"]]

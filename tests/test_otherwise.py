@@ -207,7 +207,7 @@ def test_the_ladder_shows_each_effect_and_how_it_moves_within_seeds() -> None:
 
 
 def _described(arm: object) -> dict[str, object]:
-    from bnorder.statistics.contrasts import describe
+    from bnorder.study import describe
 
     return vars(arm) | describe(arm.ordering)  # type: ignore[attr-defined]
 

@@ -23,14 +23,13 @@ from bnorder.statistics.contrasts import (
     NotTested,
     check_meaning,
     crossed_weights,
-    describe,
     weighted_arms,
 )
 from bnorder.statistics.estimates import Floats
 from bnorder.statistics.explore import clopper_pearson
 from bnorder.statistics.mixed import mixed_model
 from bnorder.statistics.verdicts import LEVEL, POWER, WORDS, PartData, decide, part_tests
-from bnorder.study import Arm
+from bnorder.study import Arm, describe
 
 Effect = Callable[[Arm], float]
 LEVELS = (0.05, 0.05 / 3, 0.05 / 8)

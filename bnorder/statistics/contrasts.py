@@ -21,6 +21,7 @@ from bnorder.language import Reason
 from bnorder.ordering import Activation, Ordering
 from bnorder.statistics.estimates import Floats, Numbers, standing_out
 from bnorder.study import Arm, Study
+from bnorder.study import describe as describe  # explore.py asks for it here
 
 MICRO = 1_000_000  # accuracies without counts are compared in millionths of a point
 LARGEST_EXACT = 2**50  # sums beyond this lose digits as doubles; then means are used as they are
@@ -270,15 +271,6 @@ def _check_cuts(terms: Sequence[Term], grid: Grid) -> None:
     if len({frozenset(c) for c in cuts.values()}) > 1:
         listed = "; ".join(f"{name}: {_list(sorted(c))}" for name, c in cuts.items())
         raise NotTested("cuts", listed=listed)
-
-
-def describe(ordering: str) -> dict[str, str]:
-    """An ordering's class and cut; `none` and nothing for a name that is no ordering of ours."""
-    try:
-        parsed = Ordering(ordering)
-    except UserError:
-        return {"bn_class": "none", "cut": ""}
-    return {"bn_class": parsed.bn_class, "cut": parsed.cut}
 
 
 def contrast_of(part: Part, table: RunTable) -> Contrast:
