@@ -105,10 +105,39 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """BN before minus after the activation where the convolution stands at one place, in pp."""
+
+    dataset: str
+    first: str  # the ordering with BN before
+    second: str
+    mean: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class Moved:
+    """BN before minus after the activation under a variant, and its change from `base`, in pp."""
+
+    dataset: str
+    variant: str
+    mean: float
+    ci_low: float
+    ci_high: float
+    change: float
+    change_low: float
+    change_high: float
+    p: float  # of the change, after Holm over the variants
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The numbers of one part: means and intervals in `unit`; NaN for what cannot be had.
 
-    values: one contrast a seed, in the order of `seeds`; plus, minus: arm id -> weight.
+    values: one contrast a seed, in the order of `seeds`; plus, minus: arm id -> weight;
+    by_dataset: the same contrast on each data set, where it averages over several, or the
+    difference between the two orders that stand out, where these are set against data sets.
     """
 
     name: str

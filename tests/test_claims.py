@@ -140,7 +140,7 @@ def test_t6_compares_the_least_with_the_greatest_depth(article: Claims) -> None:
 
 def test_t8_crosses_every_two_orders_with_every_two_data_sets_and_depths(article: Claims) -> None:
     by_dataset, by_depth = next(c for c in article.claims if c.id == "T8").parts
-    with pytest.raises(NotTested, match="at least two values of dataset"):
+    with pytest.raises(NotTested, match="at least two values of data set"):
         crossed_weights(by_dataset, GRID)
     three = Grid(("mnist", "kmnist", "digits"), *(GRID.values(a) for a in AXES_LEFT), GRID.seeds)  # type: ignore[arg-type]
     found = crossed_weights(by_dataset, three)
@@ -151,7 +151,7 @@ def test_t8_crosses_every_two_orders_with_every_two_data_sets_and_depths(article
         assert sum(map(abs, weights.values())) == 4
         assert not any(arm.ordering == "conv-act" for arm in weights)
         assert len({arm.ordering for arm in weights}) == len({a.dataset for a in weights}) == 2
-    pair = found["bn-act-conv − act-bn-conv, on dataset mnist − digits"]
+    pair = found["BN-act-Conv − act-BN-Conv, MNIST against the 8×8 digits"]
     signs = {(arm.ordering, arm.dataset): weight > 0 for arm, weight in pair.items()}
     assert signs == {
         ("bn-act-conv", "mnist"): True,
@@ -174,10 +174,10 @@ def without(axis: str, value: object) -> Grid:
 @pytest.mark.parametrize(
     ("name", "axis", "value", "reason"),
     [
-        ("E4", "ordering", "conv-bn-act", "no ordering conv-bn-act"),
+        ("E4", "ordering", "conv-bn-act", "no ordering Conv-BN-act"),
         ("E8", "depth", 5, "no depth 5"),
-        ("E9b", "activation", "elu", "no activation elu"),
-        ("T1", "ordering", "conv-act", "no ordering conv-act"),
+        ("E9b", "activation", "elu", "no activation ELU"),
+        ("T1", "ordering", "conv-act", "no ordering Conv-act"),
         ("T6", "depth", 5, "at least two values of depth"),
     ],
 )

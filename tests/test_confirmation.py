@@ -232,7 +232,12 @@ def test_what_another_machine_compared_is_not_done_here(
         replace(
             record,
             code_hash=code_hash(),
-            provenance=replace(record.provenance, device="A processor of old", threads=1),
+            provenance=replace(
+                record.provenance,
+                device="A processor of old",
+                threads=1,
+                torch=confirmation.torch_here(),
+            ),
         )
         for record in in_packs(tiny, 2, 1)
     ]

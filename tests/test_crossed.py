@@ -80,7 +80,12 @@ def test_an_interaction_with_a_data_set_that_is_not_the_first_is_found_and_named
     found = judge([claim("ordering", "dataset")], simulated(effect), resamples=50)[0]
     assert found.verdict == "supported"
     (estimate,) = found.estimates
-    assert "act-bn-conv" in estimate.name and "kmnist" in estimate.name
+    assert "act-BN-Conv" in estimate.name and "KMNIST" in estimate.name
+    first, second = (
+        estimate.by_dataset
+    )  # the two orders' difference on each, which makes the change
+    assert first.mean - second.mean == pytest.approx(estimate.mean)
+    assert {first.dataset, second.dataset} > {"kmnist"}
     assert abs(estimate.mean) == pytest.approx(0.6, abs=0.2)
     assert estimate.ci_low * estimate.ci_high > 0
     assert estimate.name in Writer().text(found) or "0." in Writer().text(found)

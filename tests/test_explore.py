@@ -16,6 +16,7 @@ from bnorder.statistics.explore import (
     clopper_pearson,
     correlation,
     crossed_orders,
+    opposite_gaps,
     pairwise,
 )
 from bnorder.statistics.mixed import FACTORS, design, mixed_model
@@ -255,6 +256,21 @@ def test_class_and_cut_need_both_classes_at_two_cuts() -> None:
     effects, shares = class_cut(table(frame[frame.ordering.isin(SIX[:3])]))
     assert effects.empty and shares.empty
     assert "p" in effects
+
+
+def test_opposite_differences_are_found_on_their_own_data_set_alone() -> None:
+    def apart(arm: Arm) -> float:
+        gains = {"conv-bn-act": -0.3, "bn-act-conv": 0.9}
+        return gains.get(arm.ordering, 0.0) * (arm.dataset == "fashion_mnist")
+
+    axes = AXES | {"dataset": ("mnist", "fashion_mnist"), "ordering": (*SIX[:1], *SIX[2:4], SIX[5])}
+    rng = np.random.default_rng(4)
+    frame = simulated_runs(axes, rng, seeds=10, effect=apart)
+    gaps = {(g.first, g.second): g for g in opposite_gaps(table(frame))}
+    assert {g.dataset for g in gaps.values()} == {"fashion_mnist"}
+    assert gaps["conv-bn-act", "conv-act-bn"].mean == pytest.approx(-0.3, abs=0.1)
+    assert gaps["bn-act-conv", "act-bn-conv"].mean == pytest.approx(0.9, abs=0.1)
+    assert opposite_gaps(table(simulated_runs(axes, rng, seeds=10))) == ()
 
 
 def test_pairs_are_adjusted_within_their_own_arms_and_missing_runs_give_no_p() -> None:

@@ -221,6 +221,28 @@ def test_a_variant_that_lacks_a_run_has_no_effect_rather_than_another() -> None:
     assert found.loc["slow", "mean"].notna().all()
 
 
+def test_two_orders_of_one_cut_have_their_class_effect_alone() -> None:
+    frame = runs(lambda arm: 1.0 * (arm.ordering == "bn-act-conv" and arm.variant == "base"))
+    pair = frame[frame["ordering"].isin(["bn-act-conv", "act-bn-conv"])]
+    found = otherwise.controls(RunTable(pair, Grid.of_runs(pair)))
+    assert set(found["effect"]) == {"class"}
+    other = found[found["variant"] != "base"]
+    assert other["change"].to_numpy() == pytest.approx(-1.0, abs=0.2)
+
+
+def test_a_variant_that_takes_the_class_effect_away_is_told_in_the_answer() -> None:
+    def effect(arm) -> float:  # type: ignore[no-untyped-def]
+        gain = {"base": 0.8, "slow": 0.8, "fast": -0.6}[arm.variant]
+        return gain * (_described(arm)["bn_class"] == "bn_first")
+
+    frame = runs(effect, seeds=10)
+    (lost,) = otherwise.lost_under(otherwise.controls(RunTable(frame, Grid.of_runs(frame))))
+    assert lost.variant == "fast" and lost.ci_high < 0 and lost.p < 0.05
+    assert lost.change == pytest.approx(-1.4, abs=0.2)
+    still = runs(lambda arm: 0.8 * (_described(arm)["bn_class"] == "bn_first"), seeds=10)
+    assert otherwise.lost_under(otherwise.controls(RunTable(still, Grid.of_runs(still)))) == ()
+
+
 def test_a_study_of_one_variant_has_no_ladder() -> None:
     frame = runs()
     frame = frame[frame["variant"] == "base"].reset_index(drop=True)

@@ -7,9 +7,10 @@ import string
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from bnorder.claims import VERDICTS, Claim, Note, Verdict
+from bnorder.claims import VERDICTS, Claim, Gap, Moved, Verdict
 from bnorder.language.english import ENGLISH
 from bnorder.language.printing import number, p_value
 from bnorder.language.sentences import Writer
@@ -287,11 +288,44 @@ def test_caveats_name_what_is_missing_diverged_too_few_and_unstable() -> None:
     assert Writer().caveats([judge_one(claim(), SPREAD + 0.5)], dict.fromkeys(counts, 0), 10) == []
 
 
-def test_a_dated_change_is_told_where_its_claim_was_tested() -> None:
-    v = judge_one(claim(), SPREAD + 0.5)
-    counts = dict.fromkeys(("expected", "present", "diverged", "missing"), 0)
-    notes = [Note("2026-01-01", v.claim.id, "changed."), Note("2026-01-01", "another", "too.")]
-    assert Writer().caveats([v], counts, 10, notes) == [f"2026-01-01, {v.claim.id}: changed."]
+def over_two_data_sets(*gains: float, **changes: object) -> Verdict:
+    """A claim's verdict where its contrast is another one on each of two data sets."""
+    one = runs(list(SPREAD + gains[0])).assign(dataset="mnist")
+    two = runs(list(SPREAD + gains[1])).assign(dataset="fashion_mnist")
+    frame = pd.concat([one, two], ignore_index=True)
+    asked = replace(claim(), **changes)  # type: ignore[arg-type]
+    (found,) = judge([asked], RunTable(frame, Grid.of_runs(frame)), resamples=0)
+    return found
+
+
+def test_what_several_data_sets_say_stands_beside_their_mean() -> None:
+    told = Writer().text(over_two_data_sets(0.5, 0.7))
+    assert re.search(r"By data set: MNIST \+0.5\d* percentage points .*, Fashion-MNIST \+0.7", told)
+    told = Writer().text(over_two_data_sets(-0.5, 0.7))
+    assert "The data sets disagree: MNIST −0.5" in told
+    assert "data set" not in Writer().text(judge_one(claim(), SPREAD + 0.5))
+
+
+def test_an_answer_that_averages_over_opposite_differences_says_so() -> None:
+    v = judge_one(claim(name="T5"), SPREAD + 0.5)
+    gaps = [
+        Gap("fashion_mnist", "conv-bn-act", "conv-act-bn", -0.26, -0.39, -0.13),
+        Gap("fashion_mnist", "bn-act-conv", "act-bn-conv", 0.99, 0.78, 1.19),
+    ]
+    said = Writer().answer([v], "T5", gaps)[1]
+    assert said.startswith("On Fashion-MNIST it averages over two differences of opposite sign, ")
+    assert "−0.26 percentage points (−0.39 to −0.13) for Conv-BN-act against Conv-act-BN" in said
+    assert said not in Writer().answer([v], "T5")
+
+
+def test_an_answer_that_a_control_turns_round_says_so() -> None:
+    v = judge_one(claim(name="T5"), SPREAD + 0.5)
+    lost = [Moved("fashion_mnist", "unit_pixels", -0.214, -0.39, -0.034, -0.81, -1.0, -0.62, 0.002)]
+    said = Writer().answer([v], "T5", [], lost)[1]
+    assert said == (
+        "Under the variant unit_pixels it is −0.21 percentage points (−0.39 to −0.034) instead: a "
+        "change of −0.81 percentage points (−1.00 to −0.62; after Holm p = .002; exploration)."
+    )
 
 
 def test_a_family_too_large_for_its_seeds_is_told() -> None:

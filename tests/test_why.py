@@ -160,8 +160,8 @@ def test_only_the_base_recipe_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("measure", "ordering", "steps", "said"),
     [
-        ("bn_input_mean_cv", "conv-act", 200, "is read at BN, and conv-act has none"),
-        ("running_loss_pp", "conv-act", 200, "is read at BN, and conv-act has none"),
+        ("bn_input_mean_cv", "conv-act", 200, "is read at BN, and Conv-act has none"),
+        ("running_loss_pp", "conv-act", 200, "is read at BN, and Conv-act has none"),
         ("gradient_slope@100", "bn-act-conv", 40, "is read after 100 steps, and a run has 40"),
         ("gradient_slope@100", "bn-act-conv", 200, "have no finite gradient_slope@100"),
     ],

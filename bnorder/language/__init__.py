@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from bnorder.language.names import Level
 from bnorder.language.words import Language
 
-__all__ = ["CODES", "Language", "Reason", "language", "shortened", "spoken"]
+__all__ = ["CODES", "Language", "Level", "Reason", "language", "shortened", "spoken"]
 CODES = ("en", "zh")
 
 
@@ -45,6 +46,8 @@ def spoken(words: Language, key: str, fields: Mapping[str, object]) -> str:
 def _field(words: Language, name: str, value: object) -> object:
     if isinstance(value, Reason):
         return spoken(words, value.key, value.fields)
+    if isinstance(value, Level):
+        return value.words(words)
     if name in ("axis", "measure"):
         table = words.measures if name == "measure" else words.templates
         return table.get(str(value) if name == "measure" else f"axis.{value}", str(value))
@@ -55,6 +58,7 @@ def _field(words: Language, name: str, value: object) -> object:
 
 def shortened(words: Language, values: Sequence[object], most: int = 3) -> str:
     """The first few values, and how many more there are."""
-    shown = words.templates["comma"].join(str(v)[:80] for v in values[:most])
+    said = (v.words(words) if isinstance(v, Level) else str(v)[:80] for v in values[:most])
+    shown = words.templates["comma"].join(said)
     more = len(values) - most
     return words.say("and_more", shown=shown, more=more) if more > 0 else shown

@@ -46,6 +46,10 @@ SENTENCES = {
     "one": "{verdict}：{statement}（{numbers}）。",
     "all": "{verdict}：{count} 个部分须全部成立（{numbers}）。{parts}",
     "part": "{name}：{statement}（{numbers}）。",
+    "each": "分数据集：{listed}。",
+    "each.apart": "各数据集不一致：{listed}。",
+    "each.crossed": "这两种顺序之差，分数据集：{listed}。",
+    "each.item": "{dataset} {mean}（{low} 至 {high}）",
     "not_tested": "未检验：{reason}。",
     "too_small": "但这一差别在实践中小得无关紧要：已证明不超出 ±{margin}（{tost}）。",
     "too_small_all": "但各部分的差别在实践中都小得无关紧要：均已证明在其容限之内。",
@@ -64,12 +68,17 @@ SENTENCES = {
     "headline_parts": "对“{sentence}”这一论断的判定为“{verdict}”（{numbers}）。",
     "headline_untested": "“{sentence}”这一论断未检验：{reason}。",
     "headline_none": "本研究不检验任何首要论断。",
+    "opposite": "在{dataset}上，它是两个符号相反的差的平均：{listed}；那里要紧的是整个顺序，而不只是 BN "
+    "在激活函数的哪一侧。（探索。）",
+    "lost": "在变体 {variant}{on} 之下，它却是 {mean}（{low} 至 {high}）：变化为 {change}（{changes}；Holm 校正后 p "
+    "{p}；探索）。",
+    "opposite.item": "{first} 对 {second} 为 {mean}（{low} 至 {high}）",
     "scale.too_small": "不论真假，这一差别在实践中都小得无关紧要：已证明不超出 ±{margin}（{tost}）。",
     "scale.settle": "以 {n} 个种子，大小为 {detectable} 的效应五次中能发现四次；若真相正如所见，"
     "大约需要 {seeds} 个种子才能定论。",
     "scale.unsettled": "以 {n} 个种子，大小为 {detectable} 的效应五次中能发现四次。",
     "scale.undetectable": "以 {n} 个种子，再大的效应也无法在这一水平上发现。",
-    "scale.largest": "作为参照，各论断所比较的顺序之间，{measure}相差最大的是 {mean}（{id}，95% 置信区间为 "
+    "scale.largest": "作为参照，各论断所比较的含 BN 的顺序之间，{measure}相差最大的是 {mean}（{id}，95% 置信区间为 "
     "{low} 至 {high}）。",
     "tally": "{count} 条论断中，{listed}。",
     "tally.one": "仅有的一条论断中，{listed}。",
@@ -86,7 +95,6 @@ SENTENCES = {
     "caveat_behind": "{ids} 所依据的训练中有发散者：没有训练成的网络之间的差说明不了什么。",
     "caveat_checks": "就 {ids} 而言，对同样的差，符号翻转检验与另一检验的 p 值（均未校正）分处 5% 两侧。",
     "caveat_unstable": "重新抽取种子时，{ids} 的判定重现的次数不到五分之四。",
-    "caveat_note": "{date}，{claim}：{text}",
     "and": " 和 ",
     "comma": "、",
     "semicolon": "；",
@@ -115,6 +123,7 @@ SENTENCES = {
     "axis.bn_class": "类",
     "axis.cut": "切点",
     "part.most": "{part}（最突出者：{which}）",
+    "crossed": "{a} − {b}，{c}对{d}",
     "check.t": "配对 t 检验",
     "check.wilcoxon": "Wilcoxon 检验",
     "check.part": "{part}：{check}",
@@ -147,6 +156,9 @@ FIGURES = {
     "circles": "圆点为 {words}",
     "triangles": "三角为 {words}",
     "squares": "方块为 {words}",
+    "solid": "实线：{words}",
+    "dashed": "虚线：{words}",
+    "dotted": "点线：{words}",
     "without_bn": "不含 BN",
     "accuracy.title": "每次训练的最终测试准确率{on}{part}",
     "accuracy.message": "平均值最高的是 {best_arm}（{best}%），最低的是 {worst_arm}（{worst}%）。",
@@ -162,9 +174,8 @@ FIGURES = {
     "heat.message": "固定深度与激活函数时，顺序对平均值影响最大的是 {activation}、{depth}：{best} 与 {worst} "
     "相差 {spread} 个百分点。",
     "heat.reading": "每格是一个组合在各种子上的平均测试准确率（%）。底色表示与同一激活函数、同一深度下最佳顺序的"
-    "距离，越深越远；加框者为该最佳顺序。",
+    "距离，越深越远，深浅只在本图内可比，最深的十分之一看来相同；加框者为该最佳顺序。",
     "heat.alt": "平均测试准确率表：每行一种顺序，每列一种激活函数与深度。{message}{cells}。",
-    "heat.bar": "低于本列最佳顺序的百分点",
     "blocks.title": "各种顺序下的一个块",
     "blocks.cycle": "{orderings} 是同一循环的不同切法（{words}）",
     "blocks.message": "{groups}：叠成网络后，它们只在首尾两端不同。",
@@ -180,6 +191,10 @@ FIGURES = {
     "forest.reading": "标记为各种子的平均值；横线为 95% t 区间，未按论断数目校正；阴影为论断的容限。论断的每一部分各有标记。"
     "实心圆：成立；"
     "叉：被反驳；菱形：差别可忽略；空心圆：未定。阈值论断略去。等价论断说效应落在阴影之内，其他论断说效应在零的右侧。",
+    "forest.two_sided": "{claims}：零的任一侧都算有差别。",
+    "crossed.interval": "论断涉及许多对比中的任何一个时，画出其中最突出者，其区间对全部对比同时成立。",
+    "over_datasets": "论断未指明数据集时，对各数据集取平均。",
+    "averaged": "对各数据集取平均。",
     "forest.alt": "各效应的森林图。{numbers}。",
     "forest.item": "{claim} {mean}（{interval}），{verdict}",
     "forest.axis": "效应（百分点；零右侧：与论断一致）",
@@ -200,8 +215,8 @@ FIGURES = {
     "short_unit.": "",
     "learning.title": "训练过程中的测试误差{on}{part}",
     "learning.message": "对整个训练取平均，误差最小的是 {least}（{low}%），最大的是 {most}（{high}%）。",
-    "learning.reading": "线为各种子的平均值，带为每次评估时的 95% t 区间。实线：BN 在前；虚线：激活在前；点线：不含 BN。"
-    "两轴均为对数，各分图共用。",
+    "learning.reading": "线为各种子的平均值，带为每次评估时的 95% t 区间。{lines}。"
+    "两轴均为对数（步数自首次评估起），各分图共用。",
     "learning.alt": "学习曲线，{panels}，每种顺序一条线。{message}",
     "learning.axis": "训练步数（对数）",
     "learning.side": "测试误差（%，对数）",
@@ -216,7 +231,7 @@ FIGURES = {
     "convergence.medians_some": "在半数以上的训练达到阈值的 {known} 个组合中，中位数最小的是 {fast}（{low} 步），"
     "最大的是 {slow}（{high} 步）。",
     "convergence.reading": "每条线是该顺序的训练中至今所有评估都未达到阈值的比例（Kaplan–Meier 法；始终未达到者计至"
-    "最后一步）。",
+    "最后一步）。重合的线互相遮盖。",
     "convergence.alt": "逐级下降的曲线，每种激活函数与深度一幅分图。{message}",
     "convergence.axis": "训练步数",
     "convergence.side": "仍低于 {threshold}% 的比例",
@@ -249,10 +264,8 @@ FIGURES = {
     "why.last.training": "训练结束时",
     "why.last.depth": "在最后一层",
     "why.extremes": "{where}，最大的是 {most}（{greatest}），最小的是 {least}（{smallest}）。",
-    "why.reading.training": "线为各种子的平均值（有多层时也对层取平均），带为其 95% t 区间。越大越差。实线：BN 在前；"
-    "虚线：激活在前；点线：不含 BN。",
-    "why.reading.depth": "线为各种子的平均值，带为其 95% t 区间。只画 {activation}。实线：BN 在前；虚线：激活在前；"
-    "点线：不含 BN。",
+    "why.reading.training": "线为各种子的平均值（有多层时也对层取平均），带为其 95% t 区间。越大越差。{lines}。",
+    "why.reading.depth": "线为各种子的平均值，带为其 95% t 区间。只画 {activation}。{lines}。",
     "why.told": "{premise}，{joined}{consequence}。{together}",
     "why.and": "而且",
     "why.but": "但是",
@@ -293,6 +306,8 @@ FIGURES = {
     "mixed.failed": "拟合未收敛；{rows} 项中有 {clear} 项的 95% 置信区间不含零。",
     "mixed.reading": "标记为固定效应，即与总平均的偏离（和为零编码）；横线为其区间；种子为随机效应。此为探索，"
     "不作为任何判定的依据。",
+    "mixed.some": "多于 30 项时只画前 30 项，因素少者在先；全部见 analysis/mixed_model.json。",
+    "mixed.datasets": "数据集本身之间的差别（难易不同）略去不画。",
     "mixed.alt": "模型固定效应的森林图。{numbers}。",
     "mixed.item": "{term} {mean}",
     "mixed.axis": "估计值（测试准确率的百分点）",
@@ -334,7 +349,7 @@ PAGE = {
     "verdicts.all": "全部",
     "verdicts.count": "{all} 条论断中的 {shown} 条",
     "verdicts.caption": "各论断的判定、效应及 95% 置信区间、校正后的 p、种子数与证据",
-    "verdicts.note": "效应是同一种子内的差，写成大于零即与论断一致；对阈值论断，是准确率减去阈值。<i>p</i> 在每一族论断内"
+    "verdicts.note": "效应是同一种子内的差，写成大于零即与论断一致（论断只说有差别时，零的任一侧都算）；对阈值论断，是准确率减去阈值。<i>p</i> 在每一族论断内"
     "作 Holm 校正。",
     "verdicts.footnote": "若后来有过更改，均注明日期，列于“计划及其修订”。",
     "head.claim": "论断",
@@ -439,15 +454,17 @@ PAGE = {
     "rules": "判定的规则",
     "rules.contrast": "一条论断就是组合之间的一个对比。检验之前，先在每个种子内对其全部组合算出：一个种子一个数。",
     "rules.test": "双侧符号翻转置换检验考察这些数是否以零为中心。对同一族中本研究能检验的论断，以 Holm 法校正其 <i>p</i>。",
-    "rules.smallest": "以 {n} 个种子，该检验所能给出的最小 <i>p</i> 为 {p}。",
-    "rules.interval": "区间是平均对比的 95% t 区间。",
+    "rules.smallest": "以 {n} 个种子，该检验所能给出的最小 <i>p</i> 为 {p}；等价检验是 t 检验，没有这一下限。",
+    "rules.interval": "区间是平均对比的 95% t 区间；论断涉及许多对比中的任何一个时，其区间宽到对全部对比同时成立。"
+    "Hedges’ g 是平均差除以两侧标准差的均方根。",
     "rules.words": "<b>成立</b>：校正后 <i>p</i> 小于 {level}，且平均值的符号与论断一致。<b>被反驳</b>：校正后 <i>p</i> "
     "小于 {level}，且符号相反。<b>差别可忽略</b>：以上皆非，而两个单侧检验（TOST，各取 {level}，不作校正）"
     "表明效应在论断的容限之内，即 90% 置信区间不超出容限。<b>未定</b>：以上皆非。"
     "<b>未检验</b>：缺少对比所需的组合、训练或测量；绝不以更小的对比代替。",
     "rules.equivalence": "等价论断：两个单侧检验把每个差都定在容限之内时成立，已证明有一个差在容限之外时被反驳。阈值论断：对各次训练的"
     "值减去阈值，作同样的检验。",
-    "rules.parts": "含多个部分的论断，各部分都成立才成立，有一部分被反驳即被反驳。",
+    "rules.parts": "含多个部分的论断，各部分都成立才成立，有一部分被反驳即被反驳。其 <i>p</i> "
+    "是各部分中最大者；反驳它时，是最小者乘以部分的数目。",
     "results": "结果",
     "results.forest": "{figure}把全部差值放在一条轴上；其下是每条论断各自的证据，一点一种子。",
     "family": "来自{family}的论断",
@@ -483,6 +500,7 @@ PAGE = {
     "steps.note": "首次评估达到或超过阈值时步数的 Kaplan–Meier 中位数；其旁为达到者占全部训练之数。短横：达到者不超过半数。",
     "ordering": "顺序",
     "ordering.on": "{ordering}（{dataset}）",
+    "measure_unit": "{measure}，{unit}",
     "activation": "激活函数",
     "depth_head": "深度",
     "variant": "变体",
@@ -530,7 +548,7 @@ PAGE = {
     "model.used": "以 {seeds} 个种子的 {n} 次训练拟合；不属于任一类的训练、各变体，以及第 200 个之后的种子不计入。",
     "model.warnings": "拟合时的警告：{warnings}。",
     "pairwise": "各顺序逐组合两两比较",
-    "pairwise.intro": "{rows} 对中，经 Holm 校正有 {clear} 对在 5% 水平上不同。",
+    "pairwise.intro": "{rows} 对中，有 {clear} 对在 5% 水平上不同；Holm 校正只就一格之内的各对而言，未就格数校正。",
     "least_p": "只列出 p 最小者。全部见 {file}。",
     "where": "条件",
     "axis.dataset_head": "数据集",
@@ -551,7 +569,7 @@ PAGE = {
     "shares.intro": "各顺序平均值之间的变异（对全部组合取平均）中所占的份额。",
     "share": "份额",
     "logrank": "收敛速度，各顺序两两比较",
-    "logrank.intro": "{rows} 个对数秩检验中，经 Holm 校正有 {clear} 个在 5% 水平上拒绝。",
+    "logrank.intro": "{rows} 个对数秩检验中，有 {clear} 个在 5% 水平上拒绝；Holm 校正只就一格、一个阈值之内的各对而言，未就其数目校正。",
     "threshold_head": "阈值，%",
     "logrank_head": "对数秩统计量",
     "pairing": "按种子配对是否值得",
@@ -560,13 +578,14 @@ PAGE = {
     "mean_correlation": "平均相关",
     "sd_paired": "配对标准差",
     "sd_unpaired": "不配对标准差",
-    "ratio": "比值",
+    "ratio": "方差之比",
     "by_variant": "各变体下的论断",
     "diverged": "发散的训练",
     "diverged.note": "没有发散的组合不列。区间为精确区间（Clopper–Pearson）。",
     "arm_head": "组合",
     "diverged_head": "发散",
     "practice": "实践建议",
+    "practice.apart": "各数据集在此不一致，见该论断。",
     "practice.intro": "适用于与此类似的网络与数据；每条建议都由一个判定得出。",
     "limits": "局限",
     "limits.one_dataset": "只有一个数据集：对不同于 {dataset} 的数据，本报告无从断言。",
@@ -615,7 +634,7 @@ PAGE = {
     "plan": "计划及其修订",
     "plan.intro": "下列论断、对比、检验种类与容限，训练之前就写在 <code>{file}</code> 中；若有修订，"
     "均注明日期列于下方，表中为修订后的论断。每个对比都在同一种子内计算；大于零即与"
-    "论断一致。",
+    "论断一致，种类为双侧者任一侧都算。",
     "plan.caption": "受检验的各条论断",
     "plan.contrast": "对比",
     "plan.type": "种类",
@@ -704,7 +723,7 @@ KNOWN = {
     "ReLU 下 − LeakyReLU 下、ReLU 下 − ELU 下",
     "the margin of 0.2 pp, which is one of accuracy, had also been applied to error averaged over the "
     "training (here and in T1) and to thresholds (E3, E5); neither has a margin now. In the studies "
-    "published then no verdict became another by it, but the one named article no longer calls E6 too "
+    "published then no verdict became another by it, but the study `article` no longer calls E6 too "
     "small to matter.": "0.2 个百分点的容限是就准确率而言的，此前也用到了整个训练的平均测试误差（此处与 T1）"
     "和门槛（E3、E5）上；现在两者都不再有容限。当时已发表的研究中没有任何判定因此改变，只是名为 article "
     "的研究不再称 E6 为小得无关紧要。",
@@ -725,6 +744,9 @@ KNOWN = {
     "The article's experiment on Fashion-MNIST": "在 Fashion-MNIST 上做文章的实验",
     "The article's experiment on MNIST and Fashion-MNIST": "在 MNIST 与 Fashion-MNIST 上做文章的实验",
     "Which layer meets the pixels? Two orders on Fashion-MNIST": "哪一层先接触像素？Fashion-MNIST 上的两种顺序",
+    "BN before or after, where no ReLU cuts the pixels? Fashion-MNIST": "没有 ReLU 截断像素时，BN 在前还是在后？Fashion-MNIST",
+    "Does the answer depend on the pixels? In [0, 1] instead of standardised, on MNIST": "答案是否取决于像素？"
+    "MNIST 上以 [0, 1] 代替标准化",
     "Does the answer depend on the recipe? One change at a time, on MNIST": "答案是否取决于配方？MNIST 上逐项改动",
     "The article's experiment on MNIST, Fashion-MNIST and KMNIST": "文章的实验：MNIST、Fashion-MNIST 与 KMNIST",
     "What the order of batch norm and activation does inside the network, on MNIST": "批归一化与激活函数的顺序在网络"
@@ -773,25 +795,27 @@ KNOWN = {
     "不足以据此决定。",
     "Do not switch to BN first because a network is deep; the difference went the other way.": "不要因为网络深就改为 BN "
     "在前；差别的方向恰好相反。",
-    "Depth does not move the better order by anything that matters.": "深度对较好的顺序没有值得一提的影响。",
-    "Depth need not enter the choice; it moved the difference by too little to matter.": "选择时无须考虑深度；它对差别的"
-    "影响小得无关紧要。",
+    "Depth does not move the difference between BN first and the activation first by anything that "
+    "matters.": "深度对“BN 在前”与“激活在前”之差没有值得一提的影响。",
+    "Depth need not enter the choice between BN first and the activation first; averaged over the orders "
+    "of each, it moved the difference by too little to matter.": "在“BN 在前”与“激活在前”之间选择时无须考虑深度；"
+    "对各自的顺序取平均，它对差别的影响小得无关紧要。",
     "Whether depth moves the better order stayed open; do not choose by depth.": "深度是否改变较好的顺序尚无定论；不要按深度"
     "选择。",
-    "With LeakyReLU, put the activation first.": "用 LeakyReLU 时，让激活在前。",
-    "With LeakyReLU the activation first did better, but by too little to matter.": "用 LeakyReLU 时激活在前更好，但好得"
+    "With LeakyReLU, in blocks that end with the convolution, put the activation first.": "用 LeakyReLU 时，在以卷积结尾的块中，让激活在前。",
+    "With LeakyReLU, in blocks that end with the convolution, the activation first did better, but by too little to matter.": "用 LeakyReLU 时，在以卷积结尾的块中激活在前更好，但好得"
     "有限，无关紧要。",
-    "With LeakyReLU, put BN first; the activation first did worse.": "用 LeakyReLU 时，让 BN 在前；激活在前更差。",
-    "With LeakyReLU BN first did better, but by too little to matter.": "用 LeakyReLU 时 BN 在前更好，但好得有限，无关"
+    "With LeakyReLU, in blocks that end with the convolution, put BN first; the activation first did worse.": "用 LeakyReLU 时，在以卷积结尾的块中，让 BN 在前；激活在前更差。",
+    "With LeakyReLU, in blocks that end with the convolution, BN first did better, but by too little to matter.": "用 LeakyReLU 时，在以卷积结尾的块中 BN 在前更好，但好得有限，无关"
     "紧要。",
-    "With LeakyReLU, either order will do.": "用 LeakyReLU 时，两种顺序均可。",
-    "With LeakyReLU the better order stayed open.": "用 LeakyReLU 时哪种顺序更好，尚无定论。",
-    "With ELU, put the activation first.": "用 ELU 时，让激活在前。",
-    "With ELU the activation first did better, but by too little to matter.": "用 ELU 时激活在前更好，但好得有限，无关紧要。",
-    "With ELU, put BN first; the activation first did worse.": "用 ELU 时，让 BN 在前；激活在前更差。",
-    "With ELU BN first did better, but by too little to matter.": "用 ELU 时 BN 在前更好，但好得有限，无关紧要。",
-    "With ELU, either order will do.": "用 ELU 时，两种顺序均可。",
-    "With ELU the better order stayed open.": "用 ELU 时哪种顺序更好，尚无定论。",
+    "With LeakyReLU, in blocks that end with the convolution, either order will do.": "用 LeakyReLU 时，在以卷积结尾的块中，两种顺序均可。",
+    "With LeakyReLU, in blocks that end with the convolution, the better order stayed open.": "用 LeakyReLU 时，在以卷积结尾的块中哪种顺序更好，尚无定论。",
+    "With ELU, in blocks that end with the convolution, put the activation first.": "用 ELU 时，在以卷积结尾的块中，让激活在前。",
+    "With ELU, in blocks that end with the convolution, the activation first did better, but by too little to matter.": "用 ELU 时，在以卷积结尾的块中激活在前更好，但好得有限，无关紧要。",
+    "With ELU, in blocks that end with the convolution, put BN first; the activation first did worse.": "用 ELU 时，在以卷积结尾的块中，让 BN 在前；激活在前更差。",
+    "With ELU, in blocks that end with the convolution, BN first did better, but by too little to matter.": "用 ELU 时，在以卷积结尾的块中 BN 在前更好，但好得有限，无关紧要。",
+    "With ELU, in blocks that end with the convolution, either order will do.": "用 ELU 时，在以卷积结尾的块中，两种顺序均可。",
+    "With ELU, in blocks that end with the convolution, the better order stayed open.": "用 ELU 时，在以卷积结尾的块中哪种顺序更好，尚无定论。",
     "Mind where the block begins as much as the order; convolution first did worse here than BN or ReLU "
     "first.": "块从何处开始，与顺序同样值得注意；在这里，以卷积开头不如以 BN 或 ReLU 开头。",
     "Averaged over the depths, where the block begins shows in the accuracy by too little to matter; look "
@@ -800,6 +824,16 @@ KNOWN = {
     "here.": "块宜以卷积开头，而非以 BN 或 ReLU 开头；在这里，对深度取平均它更好。",
     "Where the block begins makes no difference that matters.": "块从何处开始，没有值得一提的差别。",
     "Whether to begin a block with the convolution stayed open.": "块是否应以卷积开头，尚无定论。",
+    "Choose the order as a whole, and not the side of the activation alone; where the block begins with the "
+    "convolution the better side was another one than where it ends with it.": "应把顺序作为整体来选择，而不是"
+    "只选 BN 在激活函数的哪一侧；块以卷积开头时较好的一侧，与以卷积结尾时并不相同。",
+    "Compare the orders on your own data and network; how far they lie apart was not the same everywhere "
+    "here, which does not say that another one came out ahead.": "请在自己的数据与网络上比较各种顺序；它们相差多远，"
+    "在这里并非处处相同，但这并不说明领先的顺序也换了。",
+    "What was found here holds for all these data sets and depths alike; the differences between the orders "
+    "change by too little to matter.": "这里的结果对这些数据集与深度同样适用；各顺序之差的变化小得无关紧要。",
+    "Whether the order should be chosen anew for other data or depths stayed open.": "换了数据或深度是否应重新选择顺序，"
+    "尚无定论。",
     "ImageNet at 128 px, one run each": "ImageNet，128 像素，各训练一次",
     "CaffeNet: after (.499 against .474); GoogLeNet the other way (before .603, after .596)": "CaffeNet：BN 在后"
     "（.499 对 .474）；GoogLeNet 相反（在前 .603，在后 .596）",
@@ -824,6 +858,7 @@ KNOWN = {
     "BN should not stand before ReLU": "BN 不应放在 ReLU 之前",
     "not every run has a finite accuracy": "并非每次训练的准确率都有限",
     "it needs at least two seeds and two levels of a factor": "至少需要两个种子，以及某一因素的两个取值",
+    "it needs more runs than effects": "训练的数目须多于效应的数目",
 }
 
 CHINESE = Language(

@@ -58,6 +58,10 @@ SENTENCES = {
     "one": "{verdict}: {statement} ({numbers}).",
     "all": "{verdict}: {count} parts must all hold ({numbers}). {parts}",
     "part": "{name}: {statement} ({numbers}).",
+    "each": "By data set: {listed}.",
+    "each.apart": "The data sets disagree: {listed}.",
+    "each.crossed": "Between these two orders the difference is, by data set: {listed}.",
+    "each.item": "{dataset} {mean} ({low} to {high})",
     "not_tested": "Not tested: {reason}.",
     "too_small": "It is also too small to matter in practice: shown to lie within ±{margin} "
     "({tost}).",
@@ -81,6 +85,13 @@ SENTENCES = {
     "headline_parts": "“{sentence}”: {verdict} ({numbers}).",
     "headline_untested": "“{sentence}”: not tested ({reason}).",
     "headline_none": "This study tests no headline claim.",
+    "opposite": "On {dataset} it averages over two differences of opposite sign, {listed}: there "
+    "the "
+    "order as a whole matters, and not only on which side of the activation BN stands. "
+    "(Exploration.)",
+    "lost": "Under the variant {variant}{on} it is {mean} ({low} to {high}) instead: a change of "
+    "{change} ({changes}; after Holm p {p}; exploration).",
+    "opposite.item": "{mean} ({low} to {high}) for {first} against {second}",
     "scale.too_small": "Real or not, it is too small to matter in practice: it is shown to lie "
     "within ±{margin} ({tost}).",
     "scale.settle": "With {n} seeds an effect of {detectable} would have been found four times in "
@@ -88,8 +99,8 @@ SENTENCES = {
     "scale.unsettled": "With {n} seeds an effect of {detectable} would have been found four times "
     "in five.",
     "scale.undetectable": "With {n} seeds no effect, however large, can be found at this level.",
-    "scale.largest": "For scale, the largest difference in {measure} between orders that a claim "
-    "compares is {mean} ({id}, 95 % interval {low} to {high}).",
+    "scale.largest": "For scale, the largest difference in {measure} between orders with BN that a "
+    "claim compares is {mean} ({id}, 95 % interval {low} to {high}).",
     "tally": "Of {count} claims, {listed}.",
     "tally.one": "Of one claim, {listed}.",
     "tally_item": "{n} {word} ({ids})",
@@ -111,7 +122,6 @@ SENTENCES = {
     "on different sides of 5 %, both before correction.",
     "caveat_unstable": "When the seeds are drawn anew, the verdict on {ids} comes out in fewer "
     "than four of five draws.",
-    "caveat_note": "{date}, {claim}: {text}",
     "and": " and ",
     "comma": ", ",
     "semicolon": "; ",
@@ -134,14 +144,15 @@ SENTENCES = {
     "reason.two_seeds": "it needs at least two seeds",
     "reason.missing": "runs that it needs are missing, {n} of {needed}: {runs}",
     "reason.blank": "runs that it needs have no finite {column}, {n} of {needed}: {runs}",
-    "axis.dataset": "dataset",
+    "axis.dataset": "data set",
     "axis.ordering": "ordering",
     "axis.activation": "activation",
     "axis.depth": "depth",
     "axis.variant": "variant",
-    "axis.bn_class": "bn_class",
+    "axis.bn_class": "class",
     "axis.cut": "cut",
     "part.most": "{part} (most: {which})",
+    "crossed": "{a} − {b}, {c} against {d}",
     "check.t": "paired t-test",
     "check.wilcoxon": "Wilcoxon test",
     "check.part": "{part}: {check}",
@@ -176,6 +187,9 @@ FIGURES = {
     "circles": "circles: {words}",
     "triangles": "triangles: {words}",
     "squares": "squares: {words}",
+    "solid": "solid: {words}",
+    "dashed": "dashed: {words}",
+    "dotted": "dotted: {words}",
     "without_bn": "without BN",
     "accuracy.title": "Final test accuracy of every run{on}{part}",
     "accuracy.message": "The highest mean is {best} % ({best_arm}), the lowest {worst} % "
@@ -195,11 +209,11 @@ FIGURES = {
     "heat.message": "Leaving the depth and the activation as they are, the order moves the mean "
     "most with {activation} and {depth}: {spread} percentage points between {best} and {worst}.",
     "heat.reading": "Each cell is an arm: its mean test accuracy in %, over the seeds. The shade "
-    "is the distance from the best order with the same activation and depth, darker for further; "
-    "a frame marks that best order.",
+    "is the distance from the best order with the same activation and depth, darker for further, "
+    "in "
+    "a scale of this map's own whose darkest tenth looks alike; a frame marks that best order.",
     "heat.alt": "Table of mean test accuracies: a row for each ordering, a column for each "
     "activation and depth. {message} {cells}.",
-    "heat.bar": "percentage points below the best order of the column",
     "blocks.title": "A block in each ordering",
     "blocks.cycle": "{orderings} are cuts of one cycle ({words})",
     "blocks.message": "{groups}: inside a stack they differ only at its two ends.",
@@ -219,6 +233,11 @@ FIGURES = {
     "Thresholds are left out. Equivalence claims say that the effect lies inside the shaded band, "
     "the others that it lies "
     "right of zero.",
+    "forest.two_sided": "{claims}: any difference, on either side of zero.",
+    "crossed.interval": "Of a claim about any of many contrasts, the one that stands out most is "
+    "drawn, with an interval that holds for all of them at once.",
+    "over_datasets": "Where a claim names no data set, averaged over the data sets.",
+    "averaged": "Averaged over the data sets.",
     "forest.alt": "Forest plot of effects. {numbers}.",
     "forest.item": "{claim} {mean} ({interval}), {verdict}",
     "forest.axis": "effect in percentage points (right of zero: as the claim says)",
@@ -243,8 +262,9 @@ FIGURES = {
     "learning.message": "Averaged over the training, the error is least for {least} ({low} %) and "
     "largest for {most} ({high} %).",
     "learning.reading": "Line: mean of the seeds; band: its 95 % t-interval at each evaluation. "
-    "Solid: BN first, dashed: activation first, dotted: without BN. Both axes are logarithmic, "
-    "shared by all panels.",
+    "{lines}. Both axes are logarithmic, that of the steps from the first evaluation on, and "
+    "shared "
+    "by all panels.",
     "learning.alt": "Learning curves, {panels}, a line for each ordering. {message}",
     "learning.axis": "training steps (log scale)",
     "learning.side": "test error (%, log scale)",
@@ -262,7 +282,7 @@ FIGURES = {
     "there, the median is least for {fast} ({low} steps) and largest for {slow} ({high} steps).",
     "convergence.reading": "Each line is the share of an ordering's runs that have not reached "
     "the threshold at any evaluation so far (Kaplan–Meier; a run that never gets there counts to "
-    "its last step).",
+    "its last step). Lines that coincide cover each other.",
     "convergence.alt": "Falling step curves, a panel for each activation and depth. {message}",
     "convergence.axis": "training steps",
     "convergence.side": "share still below {threshold} %",
@@ -300,10 +320,9 @@ FIGURES = {
     "why.extremes": "{where} it is greatest for {most} ({greatest}) and least for {least} "
     "({smallest}).",
     "why.reading.training": "Line: mean over seeds, and over layers where there are several; "
-    "band: its 95 % t-interval. Greater is worse. Solid: BN first, dashed: activation first, "
-    "dotted: without BN.",
+    "band: its 95 % t-interval. Greater is worse. {lines}.",
     "why.reading.depth": "Line: mean over seeds; band: its 95 % t-interval. Only {activation} "
-    "is drawn. Solid: BN first, dashed: activation first, dotted: without BN.",
+    "is drawn. {lines}.",
     "why.told": "{premise}, {joined} {consequence}. {together}",
     "why.and": "and",
     "why.but": "but",
@@ -359,6 +378,11 @@ FIGURES = {
     "without zero.",
     "mixed.reading": "Mark: fixed effect, as a deviation from the mean of all (sum coding); line: "
     "its interval; the seed is a random effect. Exploration: no verdict rests on it.",
+    "mixed.some": "Of more than 30 terms the first 30 are drawn, those of fewest factors first; "
+    "all "
+    "stand in analysis/mixed_model.json.",
+    "mixed.datasets": "Left out is what sets the data sets themselves apart, as one is harder than "
+    "another.",
     "mixed.alt": "Forest plot of the model's fixed effects. {numbers}.",
     "mixed.item": "{term} {mean}",
     "mixed.axis": "estimate (percentage points of test accuracy)",
@@ -412,7 +436,8 @@ PAGE = {
     "verdicts.caption": "Claims with verdict, effect with 95 % interval, adjusted p, number of "
     "seeds and evidence",
     "verdicts.note": "Effects are within-seed differences, written so that above zero is what the "
-    "claim says; for a threshold, accuracy minus the threshold. <i>pp</i>: percentage points. "
+    "claim says (either side of it, where the claim is of any difference); for a threshold, "
+    "accuracy minus the threshold. <i>pp</i>: percentage points. "
     "<i>p</i> is Holm-adjusted within each family of claims.",
     "verdicts.footnote": "Dated changes, if there were any, stand under “The plan and its "
     "amendments”.",
@@ -533,8 +558,12 @@ PAGE = {
     "rules.test": "A two-sided sign-flip permutation test asks whether those numbers centre on "
     "zero. Holm's method adjusts its <i>p</i> over the claims of a family that the study can "
     "test.",
-    "rules.smallest": "With {n} seeds the smallest <i>p</i> that the test can give is {p}.",
-    "rules.interval": "The interval is the 95 % t-interval of the mean contrast.",
+    "rules.smallest": "With {n} seeds the smallest <i>p</i> that the test can give is {p}; the "
+    "tests "
+    "of equivalence are t-tests and have no such floor.",
+    "rules.interval": "The interval is the 95 % t-interval of the mean contrast; that of a claim "
+    "about any of many contrasts is wide enough to hold for all of them at once. Hedges’ "
+    "g is the mean difference over the root mean square of the two sides’ SDs.",
     "rules.words": "<b>Supported</b>: adjusted <i>p</i> below {level} and the mean has the "
     "claimed sign. <b>Contradicted</b>: adjusted <i>p</i> below {level} and the opposite sign. "
     "<b>Negligible</b>: neither, and two one-sided tests (TOST, each at {level}, not adjusted) "
@@ -545,7 +574,8 @@ PAGE = {
     "every difference within the margin, and contradicted when one is shown to lie outside it. A "
     "threshold claim is the same test on the runs' values minus the threshold.",
     "rules.parts": "A claim of several parts is supported only if each part is, and contradicted "
-    "if any part is.",
+    "if any part is. Its <i>p</i> is the largest of its parts’, or, against it, the smallest times "
+    "their number.",
     # What came out.
     "results": "What came out",
     "results.forest": "{figure} puts every difference on one axis; below it each claim has its own "
@@ -588,6 +618,7 @@ PAGE = {
     "threshold; beside it the runs that reached it, of all. A dash: half of them or fewer did.",
     "ordering": "Ordering",
     "ordering.on": "{ordering} on {dataset}",
+    "measure_unit": "{measure}, {unit}",
     "activation": "Activation",
     "depth_head": "Depth",
     "variant": "Variant",
@@ -651,7 +682,8 @@ PAGE = {
     "beyond the first 200 are left out.",
     "model.warnings": "Said while fitting: {warnings}.",
     "pairwise": "Orders against each other, arm by arm",
-    "pairwise.intro": "Of {rows} pairs, {clear} differ at the 5 % level after Holm.",
+    "pairwise.intro": "Of {rows} pairs, {clear} differ at the 5 % level after Holm over "
+    "the pairs of one cell, which is no correction for the number of cells.",
     "least_p": "Those of least p are shown. All: {file}.",
     "where": "Where",
     "axis.dataset_head": "Data set",
@@ -672,7 +704,8 @@ PAGE = {
     "shares.intro": "Of the variation between the orders' means, averaged over the grid.",
     "share": "Share",
     "logrank": "Speed of convergence, order against order",
-    "logrank.intro": "Of {rows} log-rank tests, {clear} reject at the 5 % level after Holm.",
+    "logrank.intro": "Of {rows} log-rank tests, {clear} reject at the 5 % level after Holm "
+    "over the pairs of one cell and threshold, which is no correction for the number of those.",
     "threshold_head": "Threshold, %",
     "logrank_head": "Log-rank",
     "pairing": "Does pairing by seed pay?",
@@ -682,7 +715,7 @@ PAGE = {
     "mean_correlation": "Mean correlation",
     "sd_paired": "SD paired",
     "sd_unpaired": "SD unpaired",
-    "ratio": "Ratio",
+    "ratio": "Ratio of variances",
     "by_variant": "The claims under each variant",
     "diverged": "Runs that diverged",
     "diverged.note": "Arms without a diverged run are left out. Intervals are exact "
@@ -691,6 +724,7 @@ PAGE = {
     "diverged_head": "Diverged",
     # Practice, limits.
     "practice": "What to do in practice",
+    "practice.apart": "The data sets disagree on this; see the claim.",
     "practice.intro": "For networks and data like these; each line follows from one verdict.",
     "limits": "Limits",
     "limits.one_dataset": "One data set: nothing here speaks for data unlike {dataset}.",
@@ -746,7 +780,7 @@ PAGE = {
     "plan.intro": "These claims, contrasts, kinds of test and margins stood in <code>{file}</code> "
     "before the runs; amendments, if there are any, stand below with their dates, and the table "
     "has the claims as amended. Each contrast is taken within a seed; above zero is what the claim "
-    "says.",
+    "says, or either side of it where the kind is two-sided.",
     "plan.caption": "The claims under test",
     "plan.contrast": "Contrast",
     "plan.type": "Kind",

@@ -7,8 +7,9 @@ and of the 5 % level they lie, so that no sentence contradicts its own numbers b
 import math
 from collections.abc import Mapping, Sequence
 
-from bnorder.claims import ACCURACY, VERDICTS, Claim, Estimate, Note, Verdict
+from bnorder.claims import ACCURACY, VERDICTS, Claim, Estimate, Gap, Moved, Verdict
 from bnorder.language import Language, Reason, language, spoken
+from bnorder.language.names import dataset_words, ordering_words
 from bnorder.language.printing import LEVEL, MINUS, number, p_value
 from bnorder.statistics.estimates import smallest_p
 
@@ -98,9 +99,27 @@ class Writer:
 
     def part(self, claim: Claim, e: Estimate) -> str:
         name = self.language.capital(self.own(e.name))
-        return self.say(
+        text = self.say(
             "part", name=name, statement=self.statement(claim, e), numbers=self.numbers(claim, e)
         )
+        return self.paragraph([text, *filter(None, [self.each(claim, e)])])
+
+    def each(self, claim: Claim, e: Estimate) -> str:
+        """The contrast on each data set alone, where it averages over several."""
+        if not e.by_dataset:
+            return ""
+        items = [
+            self.say(
+                "each.item",
+                dataset=dataset_words(i.dataset, self.language),
+                mean=self.amount(i.mean, e, sign=True),
+                **self._ends(i.ci_low, i.ci_high, e),
+            )
+            for i in e.by_dataset
+        ]
+        crossed = any(part.crossed for part in claim.parts)
+        key = "each.crossed" if crossed else "each.apart" if _apart(claim, e) else "each"
+        return self.say(key, listed=self.language.templates["comma"].join(items))
 
     # --- a verdict ----------------------------------------------------------------------------
 
@@ -109,6 +128,8 @@ class Writer:
         if v.verdict == "not tested":
             return self.say("not_tested", reason=self.own(v.reason).rstrip("."))
         sentences = [self._one(v) if len(v.estimates) == 1 else self._all(v)]
+        if len(v.estimates) == 1:
+            sentences += filter(None, [self.each(v.claim, v.estimates[0])])
         if all(e.sd == 0 for e in v.estimates):
             sentences.append(self.say("constant"))
         if v.too_small:
@@ -184,12 +205,63 @@ class Writer:
 
     # --- the study ----------------------------------------------------------------------------
 
-    def answer(self, verdicts: Sequence[Verdict], headline: str | None) -> list[str]:
-        """The answer in three sentences: the headline claim, how much it matters, the verdicts."""
+    def answer(
+        self,
+        verdicts: Sequence[Verdict],
+        headline: str | None,
+        opposite: Sequence[Gap] = (),
+        lost: Sequence[Moved] = (),
+    ) -> list[str]:
+        """The answer: the headline claim, what it averages over, how much it matters, the verdicts.
+
+        opposite: the differences of which the headline's averages, where their signs are opposite;
+        lost: the variants under which it is gone or turned round.
+        """
         first = next((v for v in verdicts if v.claim.id == headline), None)
         scale = self._scale(first, verdicts) if first else None
-        sentences = [self._headline(first), scale, self._tally(verdicts)]
+        each = self.each(first.claim, first.estimates[0]) if first and first.estimates else ""
+        hidden = self._opposite(first.estimates[0], opposite) if first and first.estimates else []
+        hidden += self._lost(first.estimates[0], lost) if first and first.estimates else []
+        sentences = [self._headline(first), each, *hidden, scale, self._tally(verdicts)]
         return [sentence for sentence in sentences if sentence]
+
+    def _opposite(self, e: Estimate, gaps: Sequence[Gap]) -> list[str]:
+        """One sentence a data set, on the differences that the headline's averages over there."""
+        found = []
+        for dataset in dict.fromkeys(gap.dataset for gap in gaps):
+            items = [
+                self.say(
+                    "opposite.item",
+                    mean=self.amount(gap.mean, e, sign=True),
+                    first=ordering_words(gap.first),
+                    second=ordering_words(gap.second),
+                    **self._ends(gap.ci_low, gap.ci_high, e),
+                )
+                for gap in gaps
+                if gap.dataset == dataset
+            ]
+            name = dataset_words(dataset, self.language)
+            found.append(self.say("opposite", dataset=name, listed=self.language.join(items)))
+        return found
+
+    def _lost(self, e: Estimate, lost: Sequence[Moved]) -> list[str]:
+        """One sentence a variant under which the headline's difference is gone or turned round."""
+        several = len({moved.dataset for moved in lost}) > 1
+        return [
+            self.say(
+                "lost",
+                variant=moved.variant,
+                on=self.say("on", dataset=dataset_words(moved.dataset, self.language))
+                if several
+                else "",
+                mean=self.amount(moved.mean, e, sign=True),
+                change=self.amount(moved.change, e, sign=True),
+                p=p_value(moved.p),
+                changes=self.say("to", **self._ends(moved.change_low, moved.change_high, e)),
+                **self._ends(moved.ci_low, moved.ci_high, e),
+            )
+            for moved in lost
+        ]
 
     def _headline(self, v: Verdict | None) -> str:
         if v is None:
@@ -234,6 +306,7 @@ class Writer:
             for v in verdicts
             for e in v.estimates
             if v.claim.type in ("direction", "equivalence") and e.measure == ACCURACY
+            if not _without_bn(v.claim)
         ]
         if not effects:
             return None
@@ -267,7 +340,6 @@ class Writer:
         verdicts: Sequence[Verdict],
         counts: Mapping[str, int],
         n_seeds: int,
-        notes: Sequence[Note] = (),
     ) -> list[str]:
         """What a reader must know before trusting the verdicts.
 
@@ -295,12 +367,6 @@ class Writer:
         ]
         if shaky:
             found.append(self.say("caveat_unstable", ids=comma.join(shaky)))
-        tested = {v.claim.id for v in verdicts if v.estimates}
-        found += [
-            self.say("caveat_note", date=n.date, claim=n.claim, text=self.own(n.text))
-            for n in notes
-            if n.claim in tested
-        ]
         return found
 
     def _too_few_seeds(self, verdicts: Sequence[Verdict], n_seeds: int) -> list[str]:
@@ -322,6 +388,23 @@ def _beyond(e: Estimate) -> bool:
     return e.verdict == "contradicted" or (
         e.verdict == "inconclusive" and e.outside_p < min(LEVEL, e.tost_p)
     )
+
+
+def _without_bn(claim: Claim) -> bool:
+    """Is one side of it networks without BN?"""
+    terms = [term.select for part in claim.parts for term in part.terms]
+    named = [str(o) for select in terms for o in select.get("ordering", ()) if o != "all"]
+    classes = [c for select in terms for c in select.get("bn_class", ())]
+    return "none" in classes or any("bn" not in name.split("-") for name in named)
+
+
+def _apart(claim: Claim, e: Estimate) -> bool:
+    """Do two data sets speak against each other, each by its own interval?"""
+    if claim.type == "equivalence" and e.margin:
+        within = [-e.margin < i.ci_low and i.ci_high < e.margin for i in e.by_dataset]
+        beyond = [i.ci_low > e.margin or i.ci_high < -e.margin for i in e.by_dataset]
+        return any(within) and any(beyond)
+    return any(i.ci_low > 0 for i in e.by_dataset) and any(i.ci_high < 0 for i in e.by_dataset)
 
 
 def _alone(claim: Claim, e: Estimate) -> str:

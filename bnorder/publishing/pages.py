@@ -15,13 +15,16 @@ import yaml
 from bnorder.errors import UserError
 from bnorder.language.printing import number
 from bnorder.publishing.readme import (
+    ELSEWHERE,
     Published,
     answer,
     costs,
+    data_words,
     publication,
     read_published,
     spread,
     standing,
+    tested,
     verdict_words,
 )
 from bnorder.publishing.speed import speed_page
@@ -189,7 +192,7 @@ def compare(root: Path, published: Sequence[Published]) -> str:
         MADE,
         COMPARE_WORDS,
         "## Ours\n",
-        *(_ours(published[0]) if published else ["No results are published here yet."]),
+        *(_ours(published) if published else ["No results are published here yet."]),
         "\n## Theirs\n",
         "| source | set-up | runs | tested? | figures | leans to | beside ours |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -205,21 +208,28 @@ def compare(root: Path, published: Sequence[Published]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ours(main: Published) -> list[str]:
+def _ours(published: Sequence[Published]) -> list[str]:
+    """The claims on accuracy in the main study, and in the same study of other images."""
+    main = published[0]
     headline = main.claim(main.verdicts["headline"])
+    others = [p for p in published if p.folder.name == ELSEWHERE]
+    heads = [f"`{p.folder.name}`, {data_words(p)}" for p in others]
     lines = [*standing(main), ""]
     if headline:
         lines += [f"> {headline['sentence']} {headline['text']}", ""]
     lines += [
-        "| claim | comparison | verdict | effect |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {claim['id']} {claim['sentence']} | {claim['contrast']} | {verdict_words(claim)} "
-            f"| {claim['short']} |"
-            for claim in main.claims
-            if claim["verdict"] != "not tested" and claim["measure"] == "test_accuracy_pp"
-        ),
+        "| claim | comparison | verdict | effect |" + "".join(f" {head} |" for head in heads),
+        "| --- | --- | --- | --- |" + " --- |" * len(others),
     ]
+    for claim in main.claims:
+        elsewhere = [tested(p, claim["id"]) for p in others]
+        answered = tested(main, claim["id"]) or any(elsewhere)
+        if claim["measure"] != "test_accuracy_pp" or not answered:
+            continue
+        cells = [f"{claim['id']} {claim['sentence']}", claim["contrast"], verdict_words(claim)]
+        cells.append(claim["short"] if tested(main, claim["id"]) else "")
+        cells += [f"{verdict_words(c)}, {c['short']}" if c else "" for c in elsewhere]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

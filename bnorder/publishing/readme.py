@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 from bnorder.language import language
+from bnorder.language.names import ordering_words
 from bnorder.language.printing import number, p_value, signed
 from bnorder.ordering import Ordering
 from bnorder.publishing import confirmation
@@ -31,6 +32,8 @@ MAIN = "article"  # the study that answers, once it is published
 AGAIN = "replication"  # the same with other seeds
 ELSEWHERE = "fashion"  # the same on other images
 TOGETHER = "datasets_fashion"  # both data sets, for T8
+PIXELS = "fashion_pixels"  # two orders, with pixels that the first ReLU cuts and does not
+UNCUT = ("fashion_unit", "controls_pixels")  # all orders, with pixels that no ReLU cuts
 CHECK = "sanity"  # the study that checks the method
 CLAIMS_PAGE = "docs/published.md"
 SMALL = "digits"  # the data set that comes with scikit-learn: it shows the machinery
@@ -68,7 +71,7 @@ def read_published(root: Path) -> list[Published]:
         for f in published_studies(root / PUBLISHED)
     ]
 
-    order = [MAIN, AGAIN, ELSEWHERE, TOGETHER]
+    order = [MAIN, AGAIN, ELSEWHERE, TOGETHER, PIXELS, *UNCUT]
 
     def place(p: Published) -> tuple[int, bool, str]:
         name = p.folder.name
@@ -82,7 +85,7 @@ def _named(published: Sequence[Published], name: str) -> Published | None:
     return next((p for p in published if p.folder.name == name), None)
 
 
-def _tested(study: Published | None, name: str) -> Mapping[str, Any] | None:
+def tested(study: Published | None, name: str) -> Mapping[str, Any] | None:
     """A study's claim, if the study is there and could test it."""
     claim = study.claim(name) if study else None
     return claim if claim and claim["verdict"] != "not tested" else None
@@ -103,7 +106,7 @@ def answer(published: Sequence[Published]) -> str:
         "",
         "| | claim | verdict | effect |",
         "| --- | --- | --- | --- |",
-        *(_row(claim) for claim in main.claims),
+        *(_row(claim, published) for claim in main.claims),
         "",
         (
             "Effects are in the claim's own direction, with 95 % intervals, over seeds; *p* before "
@@ -125,68 +128,159 @@ def answer(published: Sequence[Published]) -> str:
 
 def in_short(published: Sequence[Published]) -> list[str]:
     """What someone who builds a network wants to know first, while the answer is `negligible`."""
-    import pandas as pd
-
     found = [p for name in (MAIN, AGAIN) for p in published if p.folder.name == name]
     headlines = [p.claim(p.verdicts["headline"]) for p in found]
     margins = [c["margin"] for c in headlines if c and c["verdict"] == "negligible"]
     if len(margins) < 2:
         return []
-    runs = pd.concat([published_runs(p.folder) for p in found], ignore_index=True)
-    sides = "{0} where blocks begin with the convolution ({2}) and {1} where they end with it ({3})"
-    text = (
-        "**In short.** In these small networks on MNIST it hardly matters on which side of the "
-        f"activation BN stands: the two sides are shown to differ by less than {max(margins):g} "
-        "percentage points (pp) of test accuracy, and again with other seeds. BN before the "
-        "activation minus after it is "
-        + sides.format(*before_minus_after(runs), *map(" against ".join, PAIRS))
-        + f", over {runs['seed'].nunique()} seeds."
-    )
-    begins = f"the convolution first minus last is {first_minus_last(runs)}"
     other = _named(published, ELSEWHERE)
+    columns = [(f"MNIST, {_seeds(found)} seeds", _runs_of(found))]
     if other:
-        elsewhere_runs, data = published_runs(other.folder), _data(other)
-        text += " On {2} the same two differences are {0} and {1}".format(
-            *before_minus_after(elsewhere_runs), data
+        columns.append((f"{data_words(other)}, {_seeds([other])} seeds", _runs_of([other])))
+    lines = [
+        "**In short**, for small networks like these:",
+        "",
+        (
+            "- On MNIST it hardly matters on which side of the activation BN stands: the two sides "
+            f"are shown to differ by less than {max(margins):g} percentage points (pp) of test "
+            "accuracy, and again with other seeds."
+        ),
+        *([_elsewhere_in_short(published, other)] if other else []),
+        *_pixels(published),
+        ("- Conv-BN-act can be folded into the convolution for inference, Conv-act-BN cannot."),
+        "",
+        "| test accuracy, pp [95 % interval] | " + " | ".join(name for name, _ in columns) + " |",
+        "| --- |" + " --- |" * len(columns),
+    ]
+    cells = [differences(runs) for _, runs in columns]
+    for label in dict.fromkeys(label for column in cells for label in column):
+        lines.append(f"| {label} | " + " | ".join(c.get(label, "") for c in cells) + " |")
+    lines += [
+        *_uncut_table(published),
+        "",
+        (
+            "Comparisons of single orders are exploration; no verdict rests on them. Nothing here "
+            "speaks of networks with skip paths, or of much larger ones."
+        ),
+        "",
+    ]
+    return lines
+
+
+def _seeds(studies: Sequence[Published]) -> int:
+    return sum(len(p.manifest["seeds"]["reported"]) for p in studies)
+
+
+def _runs_of(studies: Sequence[Published]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.concat([published_runs(p.folder) for p in studies], ignore_index=True)
+
+
+def _elsewhere_in_short(published: Sequence[Published], other: Published) -> str:
+    """What the other data set says of the same, and of which differences that is the mean."""
+    headline = tested(other, other.verdicts["headline"])
+    said = f"BN before minus after it is {headline['short']}" if headline else "it is not tested"
+    if other.verdicts.get("opposite"):
+        said += ", but this is the mean of two differences of opposite sign"
+    t8 = tested(_named(published, TOGETHER), "T8")
+    depends = ""
+    if t8 and t8["verdict"] == "supported":
+        depends = (
+            f" How far the orders lie apart depends on the data (T8 is supported in `{TOGETHER}`); "
+            "that another one comes out ahead is not shown by that."
         )
-        text += f"{_depends(published)}."
-        begins += f" on MNIST, {first_minus_last(elsewhere_runs)} on {data}"
-    text += (
-        f" Where a block begins matters as well: {begins}. Conv-BN-act can be folded into the "
-        "convolution for inference, Conv-act-BN cannot. (Comparisons of single orders are "
-        "exploration; no verdict rests on them. Nothing here speaks of networks with skip paths, "
-        "or of much larger ones.)"
+    return f"- On {data_words(other)} {said}.{depends}"
+
+
+def _pixels(published: Sequence[Published]) -> list[str]:
+    """What the pixels that the first ReLU cuts have to do with it, where that was shown."""
+    pair, uncut = _named(published, PIXELS), _named(published, UNCUT[0])
+    if not pair or not uncut:
+        return []
+    lag = _by_variant(pair, lambda runs: _gap(runs, PAIRS[1]))
+    sides = _by_variant(uncut, bn_first_minus_act_first)
+    gone = all(not _includes_zero(lag["base"] - lag[v]) for v in ("unit_pixels", "shared_stem"))
+    if not gone or _includes_zero(sides["base"] - sides["unit_pixels"]):
+        return []
+    words = (
+        "- That is the pixels' doing. Where no convolution stands before it, the first ReLU cuts "
+        "off whatever in the standardised image is darker than its mean; pixels in [0, 1] it "
+        "leaves as they are. With these, BN before minus after it is {uncut} instead of {cut} "
+        "(with ReLU, `{study}`). BN-act-Conv minus act-BN-Conv, {lag} with two blocks, becomes "
+        "{less}, and {shared} where both begin with the same convolution (`{pair}`). So let a "
+        "convolution meet the pixels, and not an activation."
     )
-    return [text, ""]
+    numbers = {"cut": sides["base"], "uncut": sides["unit_pixels"], "lag": lag["base"]}
+    numbers |= {"less": lag["unit_pixels"], "shared": lag["shared_stem"]}
+    said = {name: _estimate(values) for name, values in numbers.items()}
+    return [words.format(study=UNCUT[0], pair=PIXELS, **said)]
 
 
-def _depends(published: Sequence[Published]) -> str:
-    """That the right order depends on the data, where T8 is supported."""
-    claim = _tested(_named(published, TOGETHER), "T8")
-    if not claim or claim["verdict"] != "supported":
-        return ""
-    return ": which order is right depends on the data (T8, supported)"
+def _uncut_table(published: Sequence[Published]) -> list[str]:
+    """The two factors with pixels as they were and with such as no ReLU cuts, and the change."""
+    studies = [p for name in UNCUT for p in published if p.folder.name == name]
+    if not studies:
+        return []
+    lines = [
+        "",
+        "| with ReLU | pixels standardised | pixels in [0, 1] | change |",
+        "| --- | --- | --- | --- |",
+    ]
+    for p in studies:
+        depths = language("en").join([str(d) for d in published_study(p.folder).depths])
+        for words, contrast in (
+            ("BN before − after (T5)", bn_first_minus_act_first),
+            ("the convolution first − last", _first_minus_last),
+        ):
+            found = _by_variant(p, contrast)
+            was, now = found["base"], found["unit_pixels"]
+            cells = " | ".join(_interval(x) for x in (was, now, now - was))
+            lines.append(f"| {words}, {data_words(p)}, {depths} blocks | {cells} |")
+    return lines
+
+
+def _by_variant(
+    p: Published, contrast: "Callable[[pd.DataFrame], np.ndarray[Any, Any]]"
+) -> dict[str, "np.ndarray[Any, Any]"]:
+    """A contrast, one value a seed, under each of a study's variants."""
+    runs = published_runs(p.folder)
+    return {str(name): contrast(of) for name, of in runs.groupby("variant")}
+
+
+def _gap(runs: "pd.DataFrame", pair: tuple[str, str]) -> "np.ndarray[Any, Any]":
+    """One ordering minus another, seed by seed."""
+    by_seed = runs.groupby(["seed", "ordering"])["test_accuracy_pp"].mean().unstack()
+    return (by_seed[pair[0].lower()] - by_seed[pair[1].lower()]).to_numpy()
+
+
+def _includes_zero(values: "np.ndarray[Any, Any]") -> bool:
+    low, high = (float(x) for x in t_interval(values))
+    return low <= 0 <= high
 
 
 PAIRS = (("Conv-BN-act", "Conv-act-BN"), ("BN-act-Conv", "act-BN-Conv"))
 
 
-def before_minus_after(runs: "pd.DataFrame") -> list[str]:
-    """Of each of PAIRS, BN before minus after the activation in test accuracy, over the seeds."""
-    by_seed = runs.groupby(["seed", "ordering"])["test_accuracy_pp"].mean().unstack()
-    return [_estimate((by_seed[a.lower()] - by_seed[b.lower()]).to_numpy()) for a, b in PAIRS]
+def differences(runs: "pd.DataFrame") -> dict[str, str]:
+    """BN before minus after at each end, the convolution first minus last, and the best order."""
+    said = {}
+    for (a, b), where in zip(PAIRS, ("begins", "ends"), strict=True):
+        label = f"{a} − {b}: BN before − after, where a block {where} with the convolution"
+        said[label] = _interval(_gap(runs, (a, b)))
+    for depth, at in runs.groupby("depth"):
+        said[f"the convolution first − last, {depth} blocks"] = _interval(_first_minus_last(at))
+    mean = runs.groupby("ordering")["test_accuracy_pp"].mean()
+    said["highest mean"] = f"{ordering_words(str(mean.idxmax()))}, {mean.max():.2f} %"
+    return said
 
 
-def first_minus_last(runs: "pd.DataFrame") -> str:
-    """The convolution first minus last in test accuracy, of the orders with BN, at each depth."""
-    cuts = runs["ordering"].map(lambda name: Ordering(name).cut).rename("cut")
-    with_bn = runs["ordering"].map(lambda name: "bn" in name.split("-"))
-    said = []
-    for depth, at in runs[with_bn].groupby("depth"):
-        by_seed = at.groupby(["seed", cuts[at.index]])["test_accuracy_pp"].mean().unstack()
-        difference = (by_seed["conv_first"] - by_seed["conv_last"]).to_numpy()
-        said.append(f"{_estimate(difference)} with {depth} blocks")
-    return " and ".join(said)
+def _first_minus_last(runs: "pd.DataFrame") -> "np.ndarray[Any, Any]":
+    """The convolution first minus last in test accuracy, seed by seed, of the orders with BN."""
+    with_bn = runs[runs["ordering"].map(lambda name: "bn" in name.split("-"))]
+    cuts = with_bn["ordering"].map(lambda name: Ordering(name).cut).rename("cut")
+    by_seed = with_bn.groupby(["seed", cuts])["test_accuracy_pp"].mean().unstack()
+    return (by_seed["conv_first"] - by_seed["conv_last"]).to_numpy()
 
 
 def replicated(published: Sequence[Published]) -> list[str]:
@@ -212,10 +306,10 @@ def elsewhere(published: Sequence[Published]) -> list[str]:
         return []
     _, again, same = found
     text = (
-        f"`{ELSEWHERE}` is the same study on {_data(other)}, written down before it was run. "
+        f"`{ELSEWHERE}` is the same study on {data_words(other)}, written down before it was run. "
         f"{again['id']} came to {again['short']}, {verdict_words(again)}. {same}"
     )
-    claim = _tested(_named(published, TOGETHER), "T8")
+    claim = tested(_named(published, TOGETHER), "T8")
     if claim:
         text += (
             f" `{TOGETHER}` holds the runs of both data sets together: {claim['id']}, "
@@ -232,7 +326,7 @@ def _held_beside(
     main, study = _named(published, MAIN), _named(published, name)
     if not main or not study:
         return None
-    first, again = (_tested(p, main.verdicts["headline"]) for p in (main, study))
+    first, again = (tested(p, main.verdicts["headline"]) for p in (main, study))
     if not first or not again:
         return None
     pairs = [(claim, study.claim(claim["id"])) for claim in main.claims]
@@ -252,7 +346,7 @@ def _held_beside(
 def _check(published: Sequence[Published]) -> list[str]:
     """What came out where there is no activation to put before or behind, if that is published."""
     study = _named(published, CHECK)
-    claim = _tested(study, study.verdicts["headline"]) if study else None
+    claim = tested(study, study.verdicts["headline"]) if study else None
     if not study or not claim:
         return []
     runs = published_runs(study.folder)
@@ -276,13 +370,22 @@ def _check(published: Sequence[Published]) -> list[str]:
 
 def _estimate(values: "np.ndarray[Any, Any]") -> str:
     """The mean of percentage points, one a seed, with its 95 % interval."""
+    return _interval(values).replace(" [", " pp [")
+
+
+def _interval(values: "np.ndarray[Any, Any]") -> str:
     mean, low, high = (number(float(x)) for x in (values.mean(), *t_interval(values)))
-    return f"{mean} pp [{low}, {high}]"
+    return f"{mean} [{low}, {high}]"
 
 
 def _caveats(main: Published) -> list[str]:
-    """What a reader must know before trusting the verdicts, as the report has it."""
+    """What a reader must know before trusting the verdicts, and what was changed since."""
     found = [f"- {caveat}" for caveat in main.verdicts["caveats"]]
+    found += [
+        f"- {note['date']}, {note['claim']}: {note['text']}"
+        for note in main.verdicts["notes"]
+        if tested(main, note["claim"])
+    ]
     return [*found, ""] if found else []
 
 
@@ -313,7 +416,7 @@ def _headline_row(p: Published, name: str) -> str:
     said = "not tested"
     if claim and claim["verdict"] != "not tested":
         said = f"**{verdict_words(claim)}**, {claim['short']}"
-    cells = [f"`{p.manifest['study']}`", _data(p), _grid(p), f"{runs:,}", said, _reports(p)]
+    cells = [f"`{p.manifest['study']}`", data_words(p), _grid(p), f"{runs:,}", said, _reports(p)]
     return f"| {' | '.join(cells)} |"
 
 
@@ -357,7 +460,8 @@ def bn_first_minus_act_first(runs: "pd.DataFrame") -> "np.ndarray[Any, Any]":
     return (by_seed["bn_first"] - by_seed["act_first"]).to_numpy()
 
 
-def _data(p: Published) -> str:
+def data_words(p: Published) -> str:
+    """The data sets of a study, as people write them."""
     return " and ".join(dataset_words(d, language("en")) for d in p.manifest["data"])
 
 
@@ -373,7 +477,7 @@ def _quote(lines: Sequence[str]) -> list[str]:
 def standing(main: Published) -> list[str]:
     """Which study speaks, of how much of it, and what it cannot say."""
     runs, seeds = main.manifest["runs"], main.manifest["seeds"]
-    text = f"**The answer of the study `{main.manifest['study']}`** on {_data(main)}: "
+    text = f"**The answer of the study `{main.manifest['study']}`** on {data_words(main)}: "
     text += f"{runs['reported']:,} runs, {len(seeds['reported'])} seeds."
     if not main.manifest["complete"]:
         text += (
@@ -385,10 +489,20 @@ def standing(main: Published) -> list[str]:
     return [text]
 
 
-def _row(claim: Mapping[str, Any]) -> str:
-    effect = claim["short"] + _parts(claim) if claim["verdict"] != "not tested" else ""
+def _row(claim: Mapping[str, Any], published: Sequence[Published]) -> str:
+    here = claim["verdict"] != "not tested"
+    effect = claim["short"] + _parts(claim) if here else _tested_in(claim, published)
     cells = [claim["id"], claim["sentence"], f"**{verdict_words(claim)}**", effect]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _tested_in(claim: Mapping[str, Any], published: Sequence[Published]) -> str:
+    """Where a claim that the main study cannot test was tested, and how that came out."""
+    for study in published:
+        found = tested(study, claim["id"])
+        if found:
+            return f"in `{study.folder.name}` ({data_words(study)}): {verdict_words(found)}"
+    return ""
 
 
 def _parts(claim: Mapping[str, Any]) -> str:
@@ -424,7 +538,7 @@ def publication(p: Published) -> str:
     )
     links = ", ".join(f"[{words}]({link}/{name})" for words, name in files)
     title = published_study(p.folder).title
-    about = f"{_data(p)}; {_grid(p)}; {runs:,} runs"
+    about = f"{data_words(p)}; {_grid(p)}; {runs:,} runs"
     return f"- `{p.manifest['study']}`: {title} ({about}): {links}."
 
 

@@ -167,8 +167,26 @@ def blocks(orderings: Sequence[str], words: Language) -> Words:
     )
 
 
-def forest(parts: Sequence[tuple[Row, Row]], words: Language) -> Words:
+def lines_shown(orderings: Iterable[str], words: Language) -> str:
+    """How the lines read, for the classes that are there."""
+    styles = {
+        "bn_first": ("solid", "class.bn_first"),
+        "act_first": ("dashed", "class.act_first"),
+        "none": ("dotted", "without_bn"),
+    }
+    present = {Ordering(o).bn_class for o in orderings}
+    used = [styles[c] for c in look.CLASS_ORDER if c in present]
+    return words.capital(words.join(words.say(s, words=words.say(w)) for s, w in used))
+
+
+def crossed(verdict: Row) -> bool:
+    """Is the claim about any of many contrasts, of which the numbers are one's?"""
+    return verdict["type"] == "interaction" and bool(verdict["two_sided"])
+
+
+def forest(parts: Sequence[tuple[Row, Row]], results: Results) -> Words:
     """Message: which effects exclude zero."""
+    words = results.words
     clear = dict.fromkeys(v["id"] for v, p in parts if _excludes_zero(p))
     message = words.say("forest.none")
     if clear:
@@ -184,7 +202,11 @@ def forest(parts: Sequence[tuple[Row, Row]], words: Language) -> Words:
         for v, p in parts
     )
     alt = words.say("forest.alt", numbers=words.templates["semicolon"].join(numbers))
-    caption = _sentences(words, message, words.say("forest.reading"))
+    either = dict.fromkeys(v["id"] for v, _ in parts if v["two_sided"])
+    notes = [words.say("forest.two_sided", claims=words.join(either))] if either else []
+    notes += [words.say("crossed.interval")] if any(crossed(v) for v, _ in parts) else []
+    notes += [words.say("over_datasets")] if len(results.study.datasets) > 1 else []
+    caption = _sentences(words, message, words.say("forest.reading"), *notes)
     return words.say("forest.title"), caption, alt
 
 
@@ -215,7 +237,10 @@ def claim(verdict: Row, words: Language) -> Words:
     title = words.say("claim.title", claim=verdict["id"])
     alt = words.say("claim.alt", claim=verdict["id"], numbers=said)
     some = some_drawn(max((len(p["values"]) for p in parts), default=0), words)
-    return title, _sentences(words, opening, reading, some), alt
+    notes = [words.say("crossed.interval")] if crossed(verdict) else []
+    averaged = not crossed(verdict) and any(p.get("by_dataset") for p in parts)
+    notes += [words.say("averaged")] if averaged else []
+    return title, _sentences(words, opening, reading, some, *notes), alt
 
 
 def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
@@ -234,7 +259,11 @@ def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
     panels = words.count(results.facts["grid"]["panels"], "panels")
     return (
         words.say("learning.title", **_place(results, dataset, page_of)),
-        _sentences(words, message, words.say("learning.reading")),
+        _sentences(
+            words,
+            message,
+            words.say("learning.reading", lines=lines_shown(results.study.orderings, words)),
+        ),
         words.say("learning.alt", panels=panels, message=message).strip(),
     )
 
@@ -427,8 +456,11 @@ def _factor_words(factor: str, words: Language) -> str:
     return words.templates.get(f"{axis}.{level}", level)
 
 
-def mixed_model(results: Results, effects: Sequence[Row]) -> Words:
-    """Message: whether the fit converged and how many effects exclude zero."""
+def mixed_model(results: Results, effects: Sequence[Row], *, some: bool) -> Words:
+    """Message: whether the fit converged and how many effects exclude zero.
+
+    some: not all of them are drawn.
+    """
     words, counts = results.words, results.facts["exploration"]["mixed_model"]
     key = "mixed.converged" if results.mixed_model.get("converged") else "mixed.failed"
     message = words.say(key, clear=whole(counts["clear"]), rows=whole(counts["rows"]))
@@ -437,8 +469,10 @@ def mixed_model(results: Results, effects: Sequence[Row]) -> Words:
         for e in effects
         if e["estimate"] is not None
     )
+    notes = [words.say("mixed.some")] if some else []
+    notes += [words.say("mixed.datasets")] if len(results.study.datasets) > 1 else []
     return (
         words.say("mixed.title"),
-        _sentences(words, message, words.say("mixed.reading")),
+        _sentences(words, message, words.say("mixed.reading"), *notes),
         words.say("mixed.alt", numbers=words.templates["semicolon"].join(numbers)),
     )

@@ -184,6 +184,7 @@ def _context(results: Results, drawings: Sequence[Drawing], medium: Medium) -> d
         "statements": view.statements,
         "legend": lambda: legend(results.study.orderings, words) if html else "",
         "glyphs": view.GLYPHS,
+        "dataset_words": lambda dataset: look.dataset_words(dataset, words),
         "measure_words": lambda measure: look.measure_words(measure, words),
         **_words(results),
         **_tables(results),
@@ -252,7 +253,7 @@ def _tables(results: Results) -> dict[str, Any]:
 
 
 # What a contrast lists seed by seed and arm by arm: no sentence says these numbers.
-UNSAID = ("values", "seeds", "plus", "minus", "by_dataset", "plan")
+UNSAID = ("values", "seeds", "plus", "minus", "plan")
 
 
 def said(text: str, *nodes: Any, quoted: tracing.Fixed | None = None) -> Markup:
@@ -325,7 +326,7 @@ def _style(medium: Medium, words: Language) -> str:
     dark = "".join(f"--o-{o}:{c[1]};" for o, c in look.COLOURS.items())
     night = (
         "color-scheme:dark;--paper:#15171a;--ink:#e8e6e1;--soft:#b3b0a8;--rule:#3d4046;"
-        "--band:#2e3138;--wash:#1f2227;--link:#8ec5ff;--focus:#ffb066;--good:#7fd79b;"
+        "--band:#2e3138;--wash:#1f2227;--shade:#ffffff4d;--link:#8ec5ff;--focus:#ffb066;--good:#7fd79b;"
         f"--bad:#ff9d94;--small:#a9c4f5;--open:#f0c36a;--none:#b3b0a8;{dark}"
     )
     colours = (

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bnorder.claims import unit_of
 from bnorder.language import Language
 from bnorder.language.printing import Num, amount, p_text, percent, plain, signed, whole
 from bnorder.report import captions, look
@@ -116,14 +117,16 @@ def _rest(results: Results, name: str, cut: bool) -> str:
 
 def _class_cut(results: Results) -> dict[str, Any] | None:
     words = results.words
+    rows = [r for r in results.table("class_cut").rows() if _whole_grid(r)]
     return _part(
         results,
         "class_cut",
-        [r for r in results.table("class_cut").rows() if _whole_grid(r)],
+        rows,
         [
+            *_varying(results, rows),
             ("effect_head", lambda r: _effect_words(r["effect"], words), False),
             ("contrast_head", lambda r: captions.contrast_words(r["contrast"], words), False),
-            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("measure_head", lambda r: _measure(r, words), False),
             ("mean", lambda r: _number("mean", signed, r["unit"])(r), True),
             ("interval_head", lambda r: _range(words, signed, r["unit"])(r), True),
             ("p_head", _number("p", p_text), True),
@@ -134,11 +137,13 @@ def _class_cut(results: Results) -> dict[str, Any] | None:
 
 def _shares(results: Results) -> dict[str, Any] | None:
     words = results.words
+    rows = [r for r in results.table("class_cut_shares").rows() if _whole_grid(r)]
     return _part(
         results,
         "shares",
-        [r for r in results.table("class_cut_shares").rows() if _whole_grid(r)],
+        rows,
         [
+            *_varying(results, rows),
             ("effect_head", lambda r: _effect_words(r["effect"], words), False),
             ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
             ("share", _number("share", percent), True),
@@ -183,7 +188,7 @@ def _correlation(results: Results) -> dict[str, Any] | None:
         rows,
         [
             *_varying(results, rows),
-            ("measure_head", lambda r: look.measure_words(r["measure"], words), False),
+            ("measure_head", lambda r: _measure(r, words), False),
             ("arms_head", _number("arms", whole), True),
             ("mean_correlation", _number("mean_correlation", signed, "pp"), True),
             ("sd_paired", _number("sd_paired", amount, "pp", 3), True),
@@ -192,6 +197,13 @@ def _correlation(results: Results) -> dict[str, Any] | None:
         ],
         intro=words.say("pairing.intro"),
     )
+
+
+def _measure(row: Row, words: Language) -> str:
+    """A measure with its unit, where it has one."""
+    unit = words.say(f"short_unit.{unit_of(row['measure'])}").strip()
+    name = look.measure_words(row["measure"], words)
+    return words.say("measure_unit", measure=name, unit=unit) if unit else name
 
 
 def _varying(results: Results, rows: Sequence[Row]) -> Iterator[Column]:

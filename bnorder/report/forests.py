@@ -1,6 +1,7 @@
 """Figures with a row an effect: claims, the class effect, the mixed model."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def forest(results: Results) -> list[Drawing]:
     ]
     if len(parts) < 2:
         return []
-    labels = [wrapped(f"{v['id']}  {p['name']}".strip(), 38) for v, p in parts]
+    labels = [wrapped(f"{v['id']}  {_part_name(v, p)}".strip(), 38) for v, p in parts]
     figure = canvas(0.5 + 0.27 * len(parts))
     ax = figure.add_subplot()
     for y, (_, part) in enumerate(parts):
@@ -63,7 +64,7 @@ def forest(results: Results) -> list[Drawing]:
         | {k: p[k] for k in ("mean", "ci_low", "ci_high", "margin", "n")}
         for v, p in parts
     ]
-    return [finish(figure, "forest", captions.forest(parts, results.words), data)]
+    return [finish(figure, "forest", captions.forest(parts, results), data)]
 
 
 def _forest_row(ax: "Axes", y: int, part: Row) -> None:
@@ -95,7 +96,7 @@ def claim(verdict: Row, key: str, words: Language) -> Drawing | None:
     rows = [0.4 * len(group) for group in groups]
     figure = canvas(sum(rows) + 0.5 * len(groups))
     axes = figure.subplots(len(groups), 1, squeeze=False, height_ratios=rows)[:, 0]
-    labels = [_part_words(p, len(parts)) for p in parts]
+    labels = [_part_words(verdict, p, len(parts)) for p in parts]
     for ax, group in zip(axes, groups, strict=True):
         _claim_axis(ax, verdict, group, len(parts), words)
     left = label_inches(labels) if any(labels) else 0.3  # half a tick's label may stand there
@@ -112,8 +113,14 @@ def _scale(part: Row) -> tuple[str, str]:
     return str(part["measure"]), str(part["unit"])
 
 
-def _part_words(part: Row, parts: int) -> str:
-    return wrapped(str(part["name"])) if parts > 1 else ""
+def _part_words(verdict: Row, part: Row, parts: int) -> str:
+    return wrapped(_part_name(verdict, part)) if parts > 1 else ""
+
+
+def _part_name(verdict: Row, part: Row) -> str:
+    """A part's name; which of many contrasts it is of, in brackets, stands in the text."""
+    name = str(part["name"])
+    return re.split(r" \(|（", name)[0] if captions.crossed(verdict) else name
 
 
 def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int, words: Language) -> None:
@@ -121,7 +128,7 @@ def _claim_axis(ax: "Axes", verdict: Row, parts: Sequence[Row], of: int, words: 
         _claim_row(ax, y, part)
         if verdict["type"] != "threshold":  # a threshold has no margin
             margin_band(ax, part["margin"], y, 0.9)
-    named_rows(ax, [_part_words(p, of) for p in parts])
+    named_rows(ax, [_part_words(verdict, p, of) for p in parts])
     zero(ax)
     what = look.measure_words(str(parts[0]["measure"]), words)
     if verdict["type"] == "threshold":
@@ -179,7 +186,8 @@ def _drawn(row: Row, results: Results) -> bool:
 
 def mixed_model(results: Results) -> list[Drawing]:
     """Fixed effects of the mixed model: estimate and 95 % interval, as exploration."""
-    effects = model_effects(results.mixed_model)[:MOST_EFFECTS]
+    found = model_effects(results.mixed_model)
+    effects = found[:MOST_EFFECTS]
     if not effects:
         return []
     labels = [captions.term_words(str(e["term"]), results.words) for e in effects]
@@ -192,12 +200,13 @@ def mixed_model(results: Results) -> list[Drawing]:
     zero(ax)
     ax.set_xlabel(results.words.say("mixed.axis"))
     margins(figure, left=min(label_inches(labels), 3.6), top=0.05, bottom=0.42)
-    words = captions.mixed_model(results, effects)
+    words = captions.mixed_model(results, effects, some=len(effects) < len(found))
     return [finish(figure, "mixed-model", words, effects)]
 
 
 def model_effects(model: Row) -> list[Row]:
-    """The model's effects but for the overall mean, which no axis could hold beside them."""
+    """The model's effects but for the overall mean and that of the data sets, in sizes of their
+    own: no axis could hold them beside the others."""
     if not model or not model.get("fitted"):
         return []
     return [
@@ -205,5 +214,6 @@ def model_effects(model: Row) -> list[Row]:
         for e in model["effects"]
         if known(e["estimate"])
         and str(e["term"]).lower() not in {"mean", "intercept", "(intercept)"}
+        and not re.fullmatch(r"dataset\[[^:]*\]", str(e["term"]))
         and not (known(e["se"]) and e["se"] > 1e3 * max(math.fabs(e["estimate"]), 1e-9))
     ]

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnorder.language import Language
+from bnorder.language.names import LAYER_WORDS as LAYER_WORDS
+from bnorder.language.names import activation_words as activation_words
+from bnorder.language.names import dataset_words as dataset_words
+from bnorder.language.names import ordering_words as ordering_words
 from bnorder.ordering import Ordering
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "report"
@@ -38,22 +42,6 @@ LINES: dict[str, Line] = {
     "none": (0, (1.0, 1.3)),
 }
 CLASS_ORDER = ("bn_first", "act_first", "none")
-LAYER_WORDS = {"conv": "Conv", "bn": "BN", "act": "act"}
-ACTIVATION_WORDS = {
-    "relu": "ReLU",
-    "leaky_relu": "LeakyReLU",
-    "elu": "ELU",
-    "gelu": "GELU",
-    "silu": "SiLU",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-}
-DATASET_WORDS = {
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "kmnist": "KMNIST",
-    "cifar10": "CIFAR-10",
-}
 
 
 @dataclass(frozen=True)
@@ -70,27 +58,6 @@ def mark(ordering: str) -> Mark:
     bn_class = Ordering(ordering).bn_class
     colour, _ = COLOURS[ordering]
     return Mark(colour, MARKERS[bn_class], LINES[bn_class])
-
-
-def ordering_words(ordering: str) -> str:
-    """`bn-act-conv` as people write it: BN-act-Conv."""
-    return "-".join(LAYER_WORDS[layer] for layer in Ordering(ordering).layers)
-
-
-def activation_words(activation: str, words: Language) -> str:
-    """`leaky_relu-0.1` as people write it: LeakyReLU (0.1)."""
-    kind, _, slope = activation.partition("-")
-    name = ACTIVATION_WORDS.get(kind) or words.templates.get(f"activation.{kind}", kind)
-    return name + (f" ({slope})" if slope else "")
-
-
-def dataset_words(dataset: str, words: Language) -> str:
-    """A data set's name as people write it; a user's folder by its last part."""
-    if dataset.startswith("folder:"):
-        return words.say("dataset.folder", folder=dataset.rstrip("/").rpartition("/")[2])
-    if dataset == "digits":
-        return words.say("dataset.digits")
-    return DATASET_WORDS.get(dataset, dataset)
 
 
 def depth_words(depth: int, words: Language) -> str:

@@ -192,10 +192,15 @@ def survival(results: Results) -> list[dict[str, Any]]:
         cells = [_cell_at(found, t) for t in results.study.thresholds]
         if found:
             act = look.activation_words(arm.activation, results.words)
-            ordering = ordering_on(results, found[0])
-            depth = found[0]["depth"]
-            rows.append({"ordering": ordering, "activation": act, "depth": depth, "cells": cells})
+            ordering, depth = look.ordering_words(arm.ordering), found[0]["depth"]
+            row = {"ordering": ordering, "activation": act, "depth": depth, "cells": cells}
+            rows.append(row | {"dataset": dataset_on(results, arm.dataset)})
     return rows
+
+
+def dataset_on(results: Results, dataset: str) -> str:
+    """A data set's name where there are several; nothing where there is one."""
+    return _dataset(results, dataset) if len(results.study.datasets) > 1 else ""
 
 
 def ordering_on(results: Results, row: Row) -> str:
@@ -228,7 +233,8 @@ def arms(results: Results) -> list[dict[str, Any]]:
             **row,
             "config": facts["configurations"].get(row["arm"], ""),
             "parameters": facts["parameters"].get(row["arm"]),
-            "ordering_words": ordering_on(results, row),
+            "dataset_words": dataset_on(results, row["dataset"]),
+            "ordering_words": look.ordering_words(row["ordering"]),
             "activation_words": look.activation_words(row["activation"], results.words),
         }
         for row in table.pick(np.arange(len(table)) < MOST_ARMS).rows()
@@ -381,10 +387,22 @@ def advice(results: Results) -> list[dict[str, str]]:
             key = "mixed" if "mixed" in advised else key
         if verdict["too_small"]:
             key = {"supported": "small", "contradicted": "opposite_small"}.get(key, key)
+        if verdict["id"] == results.verdicts.get("headline") and results.verdicts.get("opposite"):
+            key = "opposite" if "opposite" in advised else key
         if key in advised:
-            lines.append({"claim": verdict["id"], "words": results.words.own(advised[key])})
+            said = results.words.own(advised[key])
+            more = [results.words.say("practice.apart")] if _apart(verdict) else []
+            line = results.words.templates["space"].join([said, *more])
+            lines.append({"claim": verdict["id"], "words": line})
     headline = results.verdicts.get("headline")
     return sorted(lines, key=lambda line: line["claim"] != headline)
+
+
+def _apart(verdict: Row) -> bool:
+    """Do two data sets speak against each other, each by its own interval?"""
+    each = [i for part in verdict["parts"] for i in part.get("by_dataset") or ()]
+    both = any(i["ci_low"] > 0 for i in each) and any(i["ci_high"] < 0 for i in each)
+    return both and verdict["type"] == "direction"
 
 
 def model(results: Results) -> dict[str, Any] | None:

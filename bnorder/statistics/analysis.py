@@ -10,7 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from bnorder.claims import ACCURACY, AXES, VERDICTS, Claims, Estimate, Verdict, load_claims
+from bnorder.claims import (
+    ACCURACY,
+    AXES,
+    VERDICTS,
+    Claims,
+    Estimate,
+    Gap,
+    Moved,
+    Verdict,
+    load_claims,
+)
 from bnorder.errors import UserError
 from bnorder.files import replacing, write_atomically
 from bnorder.language import CODES, language
@@ -158,7 +168,7 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
     writer = Writer(language("en"))
     claims, n = inputs.claims, len(inputs.grid.seeds)
     counted = counts(inputs.runs, inputs.missing)
-    headline = claims.headline
+    headline, (opposite, lost) = claims.headline, _behind(inputs)
     return {
         "format": FORMAT,
         "study": inputs.study,
@@ -178,8 +188,10 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
         "tally": {word: sum(v.verdict == word for v in verdicts) for word in VERDICTS},
         "n_claims": len(verdicts),
         "headline": headline,
-        "answer": writer.answer(verdicts, headline),
-        "caveats": writer.caveats(verdicts, counted, n, claims.notes),
+        "opposite": [asdict(gap) for gap in opposite],
+        "lost_under": [asdict(moved) for moved in lost],
+        "answer": writer.answer(verdicts, headline, opposite, lost),
+        "caveats": writer.caveats(verdicts, counted, n),
         "verdicts": [_verdict(v, writer) for v in verdicts],
         "translations": {
             code: translation(inputs, verdicts, Writer(language(code)))
@@ -189,14 +201,27 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
     }
 
 
+def _behind(inputs: Inputs) -> tuple[tuple[Gap, ...], tuple[Moved, ...]]:
+    """Of a headline claim that compares classes: the opposite differences that it averages over,
+    and the variants under which it would have come out otherwise."""
+    from bnorder.statistics.explore import opposite_gaps
+    from bnorder.statistics.otherwise import controls, lost_under
+
+    claims = inputs.claims
+    headline = next((c for c in claims.claims if c.id == claims.headline), None)
+    if headline is None or not all("bn_class" in t.select for p in headline.parts for t in p.terms):
+        return (), ()
+    return opposite_gaps(inputs.table), lost_under(controls(inputs.table))
+
+
 def translation(inputs: Inputs, verdicts: Sequence[Verdict], writer: Writer) -> dict[str, object]:
     """The sentences of verdicts.json in another language, under the same keys."""
     claims, n = inputs.claims, len(inputs.grid.seeds)
     counted = counts(inputs.runs, inputs.missing)
     own = writer.own
     return {
-        "answer": writer.answer(verdicts, claims.headline),
-        "caveats": writer.caveats(verdicts, counted, n, claims.notes),
+        "answer": writer.answer(verdicts, claims.headline, *_behind(inputs)),
+        "caveats": writer.caveats(verdicts, counted, n),
         "source": {"name": own(claims.source_name), "about": own(claims.source_about)},
         "notes": [{**asdict(note), "text": own(note.text)} for note in claims.notes],
         "verdicts": [

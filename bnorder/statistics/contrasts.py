@@ -17,7 +17,7 @@ import pandas as pd
 
 from bnorder.claims import ACCURACY, AXES, Claim, Part, Term
 from bnorder.errors import UserError
-from bnorder.language import Reason
+from bnorder.language import Level, Reason
 from bnorder.ordering import Activation, Ordering
 from bnorder.statistics.estimates import Floats, Numbers, standing_out
 from bnorder.study import Arm, Study
@@ -199,15 +199,16 @@ def crossed_weights(part: Part, grid: Grid) -> dict[str, dict[Arm, Fraction]]:
     levels = [list(dict.fromkeys(getattr(arm, axis) for arm in arms)) for axis in part.crossed]
     for axis, found in zip(part.crossed, levels, strict=True):
         if len(found) < 2:
-            raise NotTested("two_values", axis=axis, have=found)
+            raise NotTested("two_values", axis=axis, have=_levels(axis, found))
     one, two = part.crossed
-    contrasts = {}
+    contrasts: dict[str, dict[Arm, Fraction]] = {}
     for a, b in itertools.combinations(levels[0], 2):
         for c, d in itertools.combinations(levels[1], 2):
             signs = {(a, c): 1, (b, c): -1, (a, d): -1, (b, d): 1}
             cells = {arm: signs.get((getattr(arm, one), getattr(arm, two)), 0) for arm in arms}
             each = Fraction(4, sum(map(abs, cells.values())))
-            words = f"{a} − {b}, on {two} {c} − {d}"
+            levels_of = {"a": Level(one, a), "b": Level(one, b), "c": Level(two, c)}
+            words = Reason("crossed", **levels_of, d=Level(two, d))
             contrasts[words] = {arm: sign * each for arm, sign in cells.items() if sign}
     return contrasts
 
@@ -234,14 +235,21 @@ def _axis_values(axis: str, term: Term, grid: Grid) -> Sequence[str | int]:
         return have
     if named[0] in KEYWORDS.get(axis, ()):
         if len(have) < 2:
-            raise NotTested("two_values", axis=axis, have=have)
+            raise NotTested("two_values", axis=axis, have=_levels(axis, have))
         ordered = tuple(sorted(have)) if axis == "depth" else have
         ends = {"first": ordered[:1], "rest": ordered[1:]}
         return (ends | {"least": ordered[:1], "greatest": ordered[-1:]})[str(named[0])]
     lacking = [value for value in named if value not in have]
     if lacking:
-        raise NotTested("lacks", axis=axis, lacking=lacking, have=have)
+        raise NotTested(
+            "lacks", axis=axis, lacking=_levels(axis, lacking), have=_levels(axis, have)
+        )
     return named
+
+
+def _levels(axis: str, values: Sequence[str | int]) -> list[object]:
+    """Values of an axis, to be named as people write it; a depth is its number."""
+    return [value if axis == "depth" else Level(axis, value) for value in values]
 
 
 def _orderings(term: Term, grid: Grid) -> Sequence[str]:
@@ -249,7 +257,8 @@ def _orderings(term: Term, grid: Grid) -> Sequence[str]:
     named = term.select.get("ordering", ("all",))
     lacking = [str(o) for o in named if o != "all" and o not in grid.ordering]
     if lacking:
-        raise NotTested("lacks", axis="ordering", lacking=lacking, have=grid.ordering)
+        have = _levels("ordering", grid.ordering)
+        raise NotTested("lacks", axis="ordering", lacking=_levels("ordering", lacking), have=have)
     chosen = [o for o in grid.ordering if named == ("all",) or o in named]
     for axis in ("bn_class", "cut"):
         wanted = term.select.get(axis)
@@ -257,7 +266,7 @@ def _orderings(term: Term, grid: Grid) -> Sequence[str]:
             chosen = [o for o in chosen if describe(o)[axis] in wanted]
             for value in wanted:
                 if value not in [describe(o)[axis] for o in chosen]:
-                    raise NotTested("no_class", axis=axis, value=value)
+                    raise NotTested("no_class", axis=axis, value=Level(axis, value))
     return chosen
 
 
@@ -348,7 +357,7 @@ def _check_applies(arms: Sequence[Arm], measure: str, table: RunTable) -> None:
     if name.startswith(AT_BN):
         without = list(dict.fromkeys(a.ordering for a in arms if "bn" not in a.ordering.split("-")))
         if without:
-            raise NotTested("no_bn", measure=measure, without=without)
+            raise NotTested("no_bn", measure=measure, without=_levels("ordering", without))
     if step.isdigit() and "steps" in table.runs:
         shortest = float(table.runs["steps"].min())
         if math.isfinite(shortest) and int(step) > shortest:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from bnorder.claims import ACCURACY
+from bnorder.claims import ACCURACY, Moved
 from bnorder.statistics import estimates as est
 from bnorder.statistics.contrasts import RunTable
 from bnorder.statistics.estimates import Floats
 from bnorder.statistics.explore import DRAWS, Orders, cells_of, crossed_orders, effects_of
-from bnorder.statistics.verdicts import SEED
+from bnorder.statistics.verdicts import LEVEL, SEED
 
 SHOWN = ("class", "cut")
 LADDER = ["dataset", "variant", "effect", "contrast", "n", "mean", "ci_low", "ci_high", "p"]
@@ -36,9 +36,9 @@ def controls(table: RunTable) -> pd.DataFrame:
 
     In percentage points, averaged over activations and depths: mean, 95 % t-interval and sign-flip
     p over the seeds; and the same of its change from `base`, within seeds, with Holm's p over the
-    variants. NaN where a variant lacks runs.
+    variants. NaN where a variant lacks runs. With both classes at one cut only, the class alone.
     """
-    orders = crossed_orders(table.grid.ordering)
+    orders = crossed_orders(table.grid.ordering, least=1)
     seeds = len(table.grid.seeds)
     if len(table.grid.variant) < 2 or "base" not in table.grid.variant or not orders or seeds < 2:
         numbers = dict.fromkeys([*LADDER[4:], *CHANGE], float) | {"n": int}
@@ -53,6 +53,24 @@ def controls(table: RunTable) -> pd.DataFrame:
                 where = (dataset, variant, *key)
                 rows.append((*where, *_estimate(d, flips), *_estimate(change, flips)[1:], np.nan))
     return _with_holm(pd.DataFrame(rows, columns=[*LADDER, *CHANGE]))
+
+
+def lost_under(found: pd.DataFrame) -> tuple[Moved, ...]:
+    """Variants under which the class effect of `base` is gone or turned round, of `controls`.
+
+    `base` has an interval without zero, the variant one that does not lie on the same side, and
+    the change is clear after Holm.
+    """
+    classes = found[found["effect"] == "class"]
+    base = classes[classes["variant"] == "base"].set_index("dataset")
+    lost = []
+    for row in classes[classes["change_p_holm"] < LEVEL].to_dict("records"):
+        low, high = base.loc[row["dataset"], ["ci_low", "ci_high"]]
+        above, below = low > 0 and row["ci_low"] <= 0, high < 0 and row["ci_high"] >= 0
+        if above or below:
+            numbers = (row[name] for name in ("mean", "ci_low", "ci_high", *CHANGE[:3], CHANGE[4]))
+            lost.append(Moved(str(row["dataset"]), str(row["variant"]), *map(float, numbers)))
+    return tuple(lost)
 
 
 def _effects(

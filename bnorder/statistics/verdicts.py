@@ -323,7 +323,7 @@ def _estimate(
         seeds_to_settle=_to_settle(claim, part, float(values.mean()), sd, level, word),
         plus={a.id: float(w) for a, w in contrast.weights.items() if w > 0},
         minus={a.id: float(-w) for a, w in contrast.weights.items() if w < 0},
-        by_dataset=_by_dataset(claim, part, table),
+        by_dataset=() if part.crossed else _by_dataset(part, table),
     )
 
 
@@ -351,6 +351,7 @@ def _crossed_estimate(
         name=Reason("part.most", part=part.name, which=contrast.which)
         if part.name
         else contrast.which,
+        by_dataset=_two_orders(part, contrast, table),
         ci_low=plain.mean - reach,
         ci_high=plain.mean + reach,
         tost_low=math.nan,
@@ -397,13 +398,25 @@ def _to_settle(
     return min((n for n in asked if n is not None), default=None)
 
 
-def _by_dataset(claim: Claim, part: Part, table: RunTable) -> tuple[Interval, ...]:
+def _two_orders(part: Part, contrast: Contrast, table: RunTable) -> tuple[Interval, ...]:
+    """Of orders against data sets, the most telling pair of orders on each of its data sets."""
+    if part.crossed != ("ordering", "dataset"):
+        return ()
+    measured = table.measured(part.measure)
+    assert measured is not None  # the contrast was made of it
+    rows = []
+    for number, dataset in enumerate(dict.fromkeys(arm.dataset for arm in contrast.weights)):
+        of = {arm: w for arm, w in contrast.weights.items() if arm.dataset == dataset}
+        sign = 1 if number == 0 else -1  # the second data set is subtracted
+        values = sum(sign * float(w) * measured.values[table.index[arm]] for arm, w in of.items())
+        low, high = est.t_interval(values)
+        rows.append(Interval(dataset, float(values.mean()), float(low), float(high)))
+    return tuple(rows)
+
+
+def _by_dataset(part: Part, table: RunTable) -> tuple[Interval, ...]:
     """The same contrast on each data set alone, where it averages over several."""
-    if (
-        part.crossed
-        or len(table.grid.dataset) < 2
-        or any("dataset" in t.select for t in part.terms)
-    ):
+    if len(table.grid.dataset) < 2 or any("dataset" in t.select for t in part.terms):
         return ()
     rows = []
     for dataset in table.grid.dataset:
