@@ -2,6 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+# `make test ARGS=-x` runs tests that run make: theirs has no ARGS.
+MAKEOVERRIDES :=
 .DEFAULT_GOAL := help
 .PHONY: help setup report publish confirm restore pages archive crate calibrate bench test check lock dictionary snapshots clean
 
@@ -37,13 +39,29 @@ ifneq ($(CUT),)
 $(error $(firstword $(CUT)) has a blank before $(lastword $(COMMENT)), and would be cut off there; leave them out, or write them in a study's file, in quotes)
 endif
 
+quote = '$(subst ','\'',$(1))'
+# What a target does not read is refused, and not passed over.
+given_in_vain = $(if $(call given,$(1)),$(if $(filter $(2),$(MAKECMDGOALS)),,$(firstword $(MAKECMDGOALS) help)))
+ifneq ($(call given_in_vain,RESULTS,clean)$(call given_in_vain,ENVIRONMENT,clean),)
+$(error RESULTS and ENVIRONMENT are for `make clean` alone, as RESULTS=1; expected make $(firstword $(MAKECMDGOALS) help) without them: results lie in results/, and to put them on another disk make results a link to a folder there)
+endif
+READ_ARGS := report publish confirm archive crate calibrate test
+ifneq ($(call given_in_vain,ARGS,$(READ_ARGS)),)
+$(error ARGS is not read by `make $(call given_in_vain,ARGS,$(READ_ARGS))`; expected it for one of $(READ_ARGS))
+endif
+
+ifneq ($(call given,CORES),)
+ifeq ($(shell [[ $(call quote,$(value CORES)) =~ ^(all|0*[1-9][0-9]*)$$ ]] && echo good),)
+$(error CORES is $(or $(value CORES),empty); expected all or a whole number from 1)
+endif
+endif
+
 # LANG=zh is a language of the report, and no locale for the programs below.
 ifneq ($(call given,LANG),)
 unexport LANG
 endif
 
 lower = $(subst A,a,$(subst B,b,$(subst C,c,$(subst D,d,$(subst E,e,$(subst F,f,$(subst G,g,$(subst H,h,$(subst I,i,$(subst J,j,$(subst K,k,$(subst L,l,$(subst M,m,$(subst N,n,$(subst O,o,$(subst P,p,$(subst Q,q,$(subst R,r,$(subst S,s,$(subst T,t,$(subst U,u,$(subst V,v,$(subst W,w,$(subst X,x,$(subst Y,y,$(subst Z,z,$(1)))))))))))))))))))))))))))
-quote = '$(subst ','\'',$(1))'
 # `value`: a dollar sign in a value is meant as it stands.
 CONFIG = $(call quote,study=$(value STUDY)) $(foreach k,$(KEYS) $(SETTINGS),$(if $(call given,$(k)),$(call quote,$(call lower,$(k))=$(value $(k)))))
 
@@ -55,7 +73,7 @@ ifeq ($(shell ls $(call quote,$(folder))/config*.yaml 2>/dev/null),)
 $(error PROFILE=$(PROFILE): no config.yaml in $(folder); expected a folder that has one, or one of $(notdir $(patsubst %/,%,$(dir $(wildcard workflow/profiles/*/config*.yaml)))))
 endif
 endif
-WHERE = $(if $(filter default,$(PROFILE)),--cores $(CORES),--workflow-profile $(call quote,$(folder)) $(if $(call given,CORES),--local-cores $(CORES)))
+WHERE = $(if $(filter default,$(PROFILE)),--cores $(CORES),--workflow-profile $(call quote,$(folder)) $(if $(call given,CORES),$(if $(filter all,$(CORES)),,--local-cores $(CORES))))
 
 # Puts the directory of the right Python first on PATH; makes .venv where there is none.
 USE = bin="$$(bash scripts/setup.sh $(1))"; export PATH="$$bin:$$PATH"
@@ -76,7 +94,7 @@ report: ## run a study to its HTML and PDF report (STUDY=quick, LANG=zh, CORES=a
 	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
 
 publish: ## put a study's records, verdicts and reports into report/published/ (STUDY=article)
-	@$(call USE,); python scripts/publish.py $(CONFIG)
+	@$(call USE,); python scripts/publish.py $(CONFIG) $(ARGS)
 
 confirm: ## train 20 random published runs again and compare them bit by bit (STUDY=quick; ARGS="--runs 5"; report/confirmation/)
 	@$(call USE,); OMP_NUM_THREADS=1 python scripts/confirm.py $(CONFIG) $(ARGS)
@@ -88,13 +106,13 @@ pages: ## write the pages that are made: README's blocks, docs/published.md, stu
 	@$(call USE,); python scripts/pages.py
 
 archive: ## pack the project and its published results for a deposit (results/bnorder-VERSION.tar.gz)
-	@$(call USE,); python scripts/archive.py
+	@$(call USE,); python scripts/archive.py $(ARGS)
 
 crate: ## describe a published study as a Workflow Run RO-Crate (STUDY=article; results/<study>.crate.zip)
-	@$(call USE,); python scripts/crate.py $(CONFIG)
+	@$(call USE,); python scripts/crate.py $(CONFIG) $(ARGS)
 
 calibrate: ## measure on simulated studies how often verdicts are wrong (minutes; report/calibration/)
-	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration
+	@$(call USE,); python scripts/calibrate.py --studies 2000 --out report/calibration $(ARGS)
 
 bench: ## measure what training and the workflow cost (an hour; benchmarks/results/)
 	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \

@@ -262,6 +262,65 @@ def test_make_refuses_what_would_be_cut_off(words: list[str]) -> None:
     assert "'title=C#'" in done.stdout
 
 
+@pytest.mark.parametrize("value", ["0", "", "-2", "2 3", "two", "$(x)"])
+def test_make_refuses_what_is_no_number_of_cores(value: str) -> None:
+    words = ["make", "--dry-run", "report", f"CORES={value}"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"CORES is {value or 'empty'}; expected all or a whole number from 1" in done.stderr
+    assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, option",
+    [
+        (["CORES=12"], "--cores 12"),
+        (["CORES=all"], "--cores all"),
+        (["PROFILE=slurm", "CORES=3"], "--local-cores 3"),
+        (["PROFILE=slurm", "CORES=all"], "--workflow-profile"),  # Slurm's own choice is all
+    ],
+)
+def test_cores_reach_snakemake(words: list[str], option: str) -> None:
+    make = ["make", "--dry-run", "report", *words]
+    done = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert option in done.stdout and "--local-cores all" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["report", "RESULTS=/scratch"], "make results a link to a folder there"),
+        (["publish", "ENVIRONMENT=1"], "are for `make clean` alone"),
+        (["restore", "ARGS=--x"], "ARGS is not read by `make restore`"),
+        (["pages", "ARGS=--x"], "ARGS is not read by `make pages`"),
+        (["ARGS=--x"], "ARGS is not read by `make help`"),
+    ],
+)
+def test_make_refuses_a_variable_that_its_target_does_not_read(words: list[str], said: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", *words], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("target", ["publish", "archive", "crate", "confirm", "calibrate"])
+def test_make_passes_arguments_on(target: str) -> None:
+    make = ["make", "--dry-run", target, "ARGS=--out here"]
+    done = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("--out here")
+
+
+def test_a_make_below_make_has_variables_of_its_own(checkout: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program(folder / "python", "make --dry-run clean")
+    program(checkout / "scripts/setup.sh", f'echo "{folder}"')
+    make = ["make", "test", "ARGS=-x", "--assume-old=tests/browser/node_modules"]
+    done = subprocess.run(make, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("words", [["report", "PROFILE=nope"], ["clean", "RESULTS=yes"]])
 def test_make_refuses_a_value_that_would_be_passed_over(words: list[str]) -> None:
     done = subprocess.run(["make", *words], cwd=REPOSITORY, capture_output=True, text=True)
