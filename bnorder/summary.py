@@ -8,6 +8,7 @@ from typing import Any
 from bnorder.errors import DELETE, UserError
 
 WIDTH = 100
+LONGEST = 13  # letters of a verdict, and a blank
 
 
 def summary(results: Path) -> str:
@@ -36,12 +37,17 @@ def _findings(found: dict[str, Any]) -> list[str]:
     return ["", head, *_wrapped(found["answer"][0]), "", *lines]
 
 
-def _verdict(claim: dict[str, str]) -> list[str]:
-    label = f"{claim['id']:<4} {claim['verdict']:<13} "
-    body = claim["sentence"]
+def _verdict(claim: dict[str, Any]) -> list[str]:
+    said = verdict_line(claim["verdict"], claim["too_small"], claim["sentence"], claim["reason"])
     if claim["verdict"] != "not tested":
-        body += f" {claim['short']}"
-    return _wrapped(label + body, indent=len(label))
+        said += f" {claim['short']}"
+    return _wrapped(f"{claim['id']:<4} {said}", indent=len(f"{'':<4} {'':<{LONGEST}} "))
+
+
+def verdict_line(verdict: str, too_small: bool, sentence: str, reason: str) -> str:
+    """A verdict, the claim's sentence, and why it was not tested where it was not."""
+    words = f"{verdict}, and too small to matter:" if too_small else f"{verdict:<{LONGEST}}"
+    return f"{words} {sentence}" + (f" ({reason})" if reason else "")
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

@@ -28,6 +28,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from bnorder.statistics.analysis import analyse, load_inputs
+    from bnorder.summary import verdict_line
 
     inputs = load_inputs(args.runs, args.claims, args.study, args.selection)
     out = args.out or args.runs.parent / "analysis"
@@ -41,7 +42,8 @@ def main() -> None:
     )
     width = max(len(v.claim.id) for v in verdicts)
     for v in verdicts:
-        print(f"{v.claim.id:<{width}}  {v.verdict:<13} {v.claim.sentence}")
+        said = verdict_line(v.verdict, v.too_small, v.claim.sentence, v.reason)
+        print(f"{v.claim.id:<{width}}  {said}")
     print(f"written to {out}", file=sys.stderr)
 
 

@@ -70,7 +70,8 @@ def main() -> None:
         left = (time.perf_counter() - start) / done * (len(trainings) - done)
         print(f"{done} of {len(trainings)} trainings, {clock(left)} left", flush=True)
     lock.close()
-    print(f"{path} is complete; README.md says so after `make pages`")
+    shown = "; README.md says so after `make pages`" if arguments.out == FOLDER else ""
+    print(f"{path} is complete{shown}")
 
 
 def hold(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +205,16 @@ def test_anyones_table_gets_verdicts_without_a_study(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "A1  supported" in done.stdout
     assert (tmp_path / "analysis" / "verdicts.json").exists()
+
+
+def test_what_is_not_tested_says_why(tmp_path: Path) -> None:
+    claim = one()
+    claim["sentence"] = "Depth decides."
+    runs, claims = bring(tmp_path, MINE.replace("act-bn-conv", "conv-bn-act"), claim)
+    done = script("--runs", runs, "--claims", claims)
+    assert re.search(
+        r"^A1  not tested    Depth decides\. \(.*the study has no .*\)$", done.stdout, re.M
+    ), done.stdout
 
 
 def test_a_user_mistake_is_one_line_and_status_2(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Runs trained again: which are drawn, what is changed, and that a difference is seen."""
 
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -277,6 +278,26 @@ def test_seeds_of_one_network_are_trained_once_and_all_compared(tmp_path: Path) 
     assert [record.run for record in planned[0].published] == list(planned[0].runs)
     planned = confirmation.plan(study, records[:2], records, [], ["alone"])
     assert [[run.seed for run in training.runs] for training in planned] == [[0], [1]]
+
+
+def test_only_the_projects_own_table_is_said_to_reach_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnorder.publishing import published
+
+    (script,) = (REPOSITORY / "scripts").glob("confirm.py")
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.chdir(tmp_path)
+    for name in ("report", "claims", "workflow"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    for function, made in (("plan", [None]), ("left_to_train", ""), ("confirm", [])):
+        monkeypatch.setattr(confirmation, function, lambda *_, made=made: made)
+    monkeypatch.setattr(published, "published_records", lambda *_: [])
+    monkeypatch.setattr(confirmation, "draw", lambda *_: [])
+    for words, said in (([], "README.md says so"), (["--out", "rows"], "quick.csv is complete\n")):
+        monkeypatch.setattr(sys, "argv", ["confirm.py", *words])
+        runpy.run_path(str(script), run_name="__main__")
+        assert said in capsys.readouterr().out
 
 
 POOL = """

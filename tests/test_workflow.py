@@ -672,6 +672,25 @@ def test_last_words_name_every_report(tmp_path: Path) -> None:
     assert [Path(line).name for line in shown] == names
 
 
+def test_last_words_say_why_not_and_what_is_too_small(tmp_path: Path) -> None:
+    claim = {"id": "M1", "sentence": "One.", "short": "Two.", "reason": "", "too_small": False}
+    verdicts = {"study": "tiny", "answer": ["Yes."]}
+    verdicts |= {"runs": {"present": 1, "expected": 1, "diverged": 0}}
+    verdicts["verdicts"] = [
+        claim | {"verdict": "not tested", "reason": "it needs seeds"},
+        claim | {"verdict": "contradicted", "too_small": True},
+        claim | {"verdict": "supported"},
+    ]
+    for name in ("report/report.html", "analysis/verdicts.json"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(verdicts), encoding="utf-8")
+    assert [line for line in summary(tmp_path).splitlines() if line.startswith("M1")] == [
+        "M1   not tested    One. (it needs seeds)",
+        "M1   contradicted, and too small to matter: One. Two.",
+        "M1   supported     One. Two.",
+    ]
+
+
 def test_published_records_stand_for_no_other_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     config = {"study": "quick", "from": "published"}
     workflow.configured_study(config | {"seeds": 3, "thresholds": [50], "title": "Fewer"})
