@@ -25,6 +25,7 @@ KINDS = {
     "kmnist": "KMNIST",
     "cifar10": "CIFAR10",
 }  # as torchvision calls them
+PARTS = ("train", "test", "val", "valid", "validation")  # names of parts, seldom of classes
 SOURCE = ".source"  # beside the cache of a user's images: what their folder looked like
 
 
@@ -105,10 +106,13 @@ class _one_line_for_a_failed_download:
         self.folder.cleanup()
         if isinstance(error, (OSError, RuntimeError)):
             looked = ", ".join(map(str, self.directories)) or "nowhere: BNORDER_DATA is not set"
+            lacking = _lacking_files(KINDS[self.name], self.directories)
+            damaged = [str(path) for paths in lacking.values() for path in paths][:4]
+            looked += f"; of another checksum: {', '.join(damaged)}" if damaged else ""
             raise UserError(
                 f"data set {self.name}: not downloaded ({_first_line(error)}) and no intact local "
-                f"copy of {', '.join(file_names(self.name))} (looked into {looked}); set "
-                "BNORDER_DATA to a folder that holds them, or run STUDY=quick, which needs none"
+                f"copy of {', '.join(lacking or file_names(self.name))} (looked into {looked}); "
+                "set BNORDER_DATA to a folder that holds them, or run STUDY=quick, which needs none"
             ) from None
 
 
@@ -136,10 +140,24 @@ def _link_intact_files(kind: str, directory: Path, root: Path) -> None:
     target = root if kind == "CIFAR10" else root / kind / "raw"
     for file, md5 in _resources(kind):
         for found in sorted(p for p in _find(directory, file) if not (target / file).exists()):
-            if hashlib.md5(found.read_bytes()).hexdigest() == md5:
+            if _is_intact(found, md5):
                 target.mkdir(parents=True, exist_ok=True)
                 (target / file).symlink_to(found.resolve())
                 break
+
+
+def _lacking_files(kind: str, directories: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of which `directories` hold no intact copy, each with its damaged ones."""
+    lacking = {}
+    for file, md5 in _resources(kind):
+        copies = [path for directory in directories for path in _find(directory, file)]
+        if not any(_is_intact(path, md5) for path in copies):
+            lacking[file] = copies
+    return lacking
+
+
+def _is_intact(path: Path, md5: str) -> bool:
+    return hashlib.md5(path.read_bytes()).hexdigest() == md5
 
 
 def _find(directory: Path, file: str) -> list[Path]:
@@ -182,6 +200,12 @@ def _folder(name: str, path: Path) -> Dataset:
 
 def _class_names(name: str, path: Path) -> list[str]:
     classes = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    parts = [c for c in classes if c.lower() in PARTS]
+    if parts and (len(parts) > 1 or parts == classes):  # one among others may be a class: a train
+        raise UserError(
+            f"data set {name}: {path} has {', '.join(parts)} as class folders; expected `train` "
+            "and `test` (in small letters), or one folder a class"
+        )
     if len(classes) < 2:
         raise UserError(f"data set {name}: {path} has {len(classes)} class folders; expected two")
     return classes

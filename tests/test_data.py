@@ -101,6 +101,26 @@ def test_a_file_with_a_wrong_checksum_is_never_used(offline: None, tmp_path: Pat
         data.prepare("mnist", [str(tmp_path)])
 
 
+def test_a_damaged_file_is_named_with_its_folder_and_intact_ones_are_not(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    import torchvision.datasets
+
+    md5 = hashlib.md5(b"whole").hexdigest()
+    names = data.file_names("mnist")
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", [(name, md5) for name in names])
+    for name in names:
+        (tmp_path / name).write_bytes(b"cut" if name == names[0] else b"whole")
+    with pytest.raises(UserError) as caught:
+        data.prepare("mnist", [str(tmp_path)])
+    assert f"no intact local copy of {names[0]} (looked into {tmp_path}; of another" in str(
+        caught.value
+    )
+    assert f"checksum: {tmp_path / names[0]})" in str(caught.value)
+
+
 @pytest.mark.parametrize("below", ["", "MNIST/raw", "a/b/c"])
 def test_local_files_of_the_right_checksum_are_found_below_a_folder(
     below: str, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +185,20 @@ def test_a_folder_with_train_and_test_keeps_them(tmp_path: Path) -> None:
     assert set(first) == {0, 1} and first != sorted(first)
     again = data.prepare(f"folder:{tmp_path}")
     assert again.sha256 == dataset.sha256
+
+
+@pytest.mark.parametrize(
+    "parts", ["train val", "Train Test", "TRAIN test", "train validation", "train", "val valid x"]
+)
+def test_parts_of_other_names_are_no_classes(parts: str, tmp_path: Path) -> None:
+    image_folder(tmp_path, dict.fromkeys(parts.split(), (8, 8)))
+    with pytest.raises(UserError, match="expected `train` and `test` .in small letters., or one"):
+        data.prepare(f"folder:{tmp_path}")
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    image_folder(tmp_path, dict.fromkeys(("bus", "train"), (8, 8)))
+    assert data.prepare(f"folder:{tmp_path}").classes == ("bus", "train")
 
 
 def test_bad_folders_are_one_line(tmp_path: Path) -> None:
