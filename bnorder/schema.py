@@ -1,9 +1,10 @@
 """A YAML file, read with care and checked against a schema: every mistake is one clear line."""
 
+import difflib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ LARGEST_FILE = 1_000_000  # bytes; a study is a page of text
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
 )
+
+WORDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping of keys to values",
+}  # for what JSON schema calls its types
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -161,18 +171,25 @@ def _describe(error: jsonschema.ValidationError) -> str:
         where = f"a key of {where}"
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = sorted(_rules(error).get("properties", {}))
-        unknown = next(str(k)[:60] for k in error.instance if k not in known)
-        return f"{where}: unknown key {unknown!r}; expected one of {', '.join(known)}"
+        unknown = next(str(k) for k in error.instance if k not in known)
+        return f"{where}: {unknown_key(unknown, known)}; expected one of {', '.join(known)}"
     if error.validator == "required" and isinstance(error.instance, dict):
         missing = [k for k in _value(error) if k not in error.instance]
         return f"{where}: the key {missing[0]!r} is missing"
     return f"{where} is {_short(error.instance)}; expected {_expected(error)}"
 
 
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """That a key is unknown, with the known one that it is nearly, if any."""
+    near = difflib.get_close_matches(key[:60].lower(), list(known), n=1)
+    return f"unknown key {key[:60]!r}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
 def _expected(error: jsonschema.ValidationError) -> str:
+    error = _of_all_branches(error)
     value = _value(error)
     words: dict[str, Callable[[], str]] = {
-        "type": lambda: " or ".join(value) if isinstance(value, list) else f"{value}",
+        "type": lambda: " or ".join(WORDS.get(t, t) for t in _as_list(value)),
         "enum": lambda: "one of " + ", ".join(map(str, value)),
         "minimum": lambda: f"at least {value}",
         "maximum": lambda: f"at most {value}",
@@ -184,12 +201,39 @@ def _expected(error: jsonschema.ValidationError) -> str:
         "minLength": lambda: f"at least {value} character",
         "maxLength": lambda: f"at most {value} characters",
         "pattern": lambda: f"text like {value}",
-        "anyOf": lambda: "a positive count or a list of whole numbers",
+        "anyOf": lambda: ", or ".join(_alternatives(error)),
     }
     make = words.get(str(error.validator))
     described = _rules(error).get("description")
     text = make() if make else str(error.message)[:200]
     return f"{text} ({described})" if described else text
+
+
+def _of_all_branches(error: jsonschema.ValidationError) -> jsonschema.ValidationError:
+    """The `anyOf` of which `error` tells one branch, where the value is of none of its kinds."""
+    whole: Any = error.parent
+    of_a_kind = error.validator in ("type", "enum", "pattern") and not error.relative_path
+    return whole if whole is not None and whole.validator == "anyOf" and of_a_kind else error
+
+
+def _alternatives(error: jsonschema.ValidationError) -> list[str]:
+    """What each branch of an `anyOf` expects of a value that is no list, in words."""
+    branches = {e.relative_schema_path[0]: _rules(e) for e in error.context or ()}
+    words = []
+    for rules in (branches[index] for index in sorted(branches)):
+        if "enum" in rules:
+            words.append("one of " + ", ".join(map(str, rules["enum"])))
+        elif rules.get("type") != "array":
+            words.append(rules.get("description") or WORDS[rules["type"]])
+        elif len(branches) == 2:
+            words.append("a list of them")
+        else:
+            words.append(f"a list of {WORDS[rules['items']['type']].removeprefix('a ')}s")
+    return words
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _rules(error: jsonschema.ValidationError) -> Mapping[str, Any]:

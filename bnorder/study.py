@@ -242,11 +242,20 @@ def load_study(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, as in studies/quick.yaml")
-    if overrides:
-        raw = override(raw, overrides)
+    if not overrides:
+        return _checked(raw, path)
+    overridden = override(raw, overrides)
+    try:
+        return _checked(overridden, path)
+    except UserError:
+        _checked(raw, path)  # the file's own mistake comes first
+        return _checked(overridden, f"the command line (over {path})")
+
+
+def _checked(raw: Mapping[str, Any], where: str | Path) -> Study:
     schema = study_schema()
-    check_against_schema(raw, schema, path)
-    return _build(fill_defaults(raw, schema), path)
+    check_against_schema(raw, schema, where)
+    return _build(fill_defaults(raw, schema), where)
 
 
 def load_effective(path: Path) -> Study:

@@ -14,7 +14,7 @@ from bnorder.claims import Claim, load_claims
 from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
 from bnorder.ordering import Activation, Ordering
 from bnorder.publishing.published import STUDY, published_folder
-from bnorder.schema import parse_yaml, write_yaml
+from bnorder.schema import parse_yaml, unknown_key, write_yaml
 from bnorder.study import Study, dataset_slug, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
@@ -116,8 +116,9 @@ def _refuse_unknown(overrides: Iterable[object]) -> None:
     unknown = next((str(key) for key in overrides if key not in (keys | recipe)), None)
     if unknown is not None:
         raise UserError(
-            f"unknown key {unknown[:60]!r}; expected a setting ({', '.join(SETTINGS)}), a key of a "
-            f"study ({', '.join(key for key in keys if key != 'name')}) or of its recipe "
+            f"{unknown_key(unknown, [*SETTINGS, *keys, *recipe])}; "
+            f"expected a setting ({', '.join(SETTINGS)}), a key of a study "
+            f"({', '.join(key for key in keys if key != 'name')}) or of its recipe "
             f"({', '.join(recipe)})"
         )
 

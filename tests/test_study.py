@@ -178,7 +178,10 @@ def test_a_variant_overrides_the_recipe(tmp_path: Path) -> None:
 
 BAD = {
     "an unknown key": (MINIMAL + "dephts: [3]", "unknown key 'dephts'"),
-    "a wrong type": (MINIMAL + "seeds_per_job: many", 'seeds_per_job is "many"; expected integer'),
+    "a wrong type": (
+        MINIMAL + "seeds_per_job: many",
+        'seeds_per_job is "many"; expected a whole number',
+    ),
     "an empty axis": (MINIMAL.replace("[relu]", "[]"), "activations is []"),
     "a duplicate arm": (MINIMAL.replace("[2]", "[2, 2]"), "depths has 2 twice"),
     "an arm twice by slope": (
@@ -222,6 +225,18 @@ def test_bad_input_is_one_line_with_file_and_key(case: str, tmp_path: Path) -> N
     assert str(path) in str(caught.value)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_is_of_the_file_or_of_the_command_line(tmp_path: Path) -> None:
+    good, bad = written(tmp_path, MINIMAL), tmp_path / "bad.yaml"
+    bad.write_text(MINIMAL + "seeds_per_job: many", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"^the command line \(over .*tiny.yaml\): depths has 2 twice"
+    ):
+        load_study(good, {"depths": [2, 2]})
+    with pytest.raises(UserError, match=r"^[^ ]*bad.yaml: seeds_per_job"):
+        load_study(bad, {"depths": [2, 2]})
+    assert load_study(bad, {"seeds_per_job": 2}).seeds_per_job == 2
 
 
 def test_a_missing_study_names_those_that_are_there() -> None:

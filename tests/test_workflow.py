@@ -449,7 +449,7 @@ def test_mistyped_variable_of_make_is_named(make: Runner) -> None:
 BAD_STUDIES = {
     "unknown key": ({"layers": 3}, "unknown key 'layers'"),
     "unknown recipe key": ({"recipe": {"epoch": 3}}, "unknown key 'epoch'"),
-    "wrong type": ({"depths": ["two"]}, 'depths[0] is "two"; expected integer'),
+    "wrong type": ({"depths": ["two"]}, 'depths[0] is "two"; expected a whole number'),
     "empty axis": ({"activations": []}, "activations is []; expected a list of at least 1"),
     "duplicate arm": ({"orderings": ["bn-act-conv", "bn-act-conv"]}, "'bn-act-conv' twice"),
     "unknown ordering": ({"orderings": ["bn-relu-conv"]}, "ordering 'bn-relu-conv': expected"),
