@@ -31,7 +31,8 @@ def main() -> None:
     runs = sum(len(part.runs()) for part in study.parts())
     print(
         f"{results}: {done.runs} of {runs} runs taken over, from {base} or older records here; "
-        f"{done.missing} are left to train. Go on with make report."
+        f"{done.missing} are left to train. Go on with make report: it reads the data's checksum, "
+        "so it needs the data set in any case (docs/data.md)."
     )
 
 

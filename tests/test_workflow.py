@@ -369,6 +369,7 @@ def test_restored_records_are_those_that_training_left(
     taken = make("restore", "STUDY=tiny")
     assert taken.status == 0, taken.text
     assert "8 of 8 runs taken" in taken.text
+    assert "needs the data set in any case (docs/data.md)" in taken.text
     done = make("report", "STUDY=tiny", "CORES=2", "ARGS=--until collect")
     assert done.status == 0, done.text
     for path in (project / "away/tiny/records").glob("*"):
