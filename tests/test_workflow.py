@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -11,12 +12,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from conftest import REPOSITORY
 from PIL import Image
+from rich.console import Console
 from snakemake.cli import parse_config
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from bnorder import workflow
 from bnorder.errors import UserError
@@ -627,29 +631,103 @@ def test_options_for_scripts_read_back_as_the_same_values() -> None:
     assert {key: yaml.safe_load(value) for key, _, value in pairs} == overrides
 
 
-def test_terminal_display_has_the_time_left() -> None:
-    """Of the rich plugin as it is installed: fails when an update takes its progress bars away."""
-    from rich.console import Console
-    from snakemake.settings.types import OutputSettings
-    from snakemake_logger_plugin_rich.handler import RichLogHandler
+class Display:
+    """The rich plugin as it is installed, told of jobs as Snakemake would, at made-up times.
 
-    handler = RichLogHandler(settings=OutputSettings())
-    show_time_left([object(), handler])
-    now = [0.0]
-    handler.progress.get_time = lambda: now[0]
-    task = handler.progress.add_task("train", total=8, active=1)
+    What uses it fails when an update of the plugin takes its progress bars away.
+    """
 
-    def shown(seconds: float, done: int) -> str:
-        now[0] = seconds
-        handler.progress.update(task, completed=done)
+    def __init__(self, **jobs: int) -> None:
+        from snakemake.settings.types import OutputSettings
+        from snakemake_logger_plugin_rich.handler import RichLogHandler
+
+        self.now, self.started, self.handler = 0.0, 0, RichLogHandler(settings=OutputSettings())
+        self.handler.progress.get_time = lambda: self.now
+        show_time_left([object(), self.handler])
+        self.handler.event_handler.progress_display.live_display = Mock()
+        self.tell("RUN_INFO", stats={**jobs, "total": sum(jobs.values())})
+
+    def tell(self, event: str, **about: object) -> None:
+        record = logging.makeLogRecord({"event": LogEvent[event], **about})
+        self.handler.handle(record)
+
+    def start(self, rule: str, output: Path = Path("none")) -> int:
+        self.started += 1
+        self.tell("JOB_INFO", jobid=self.started, rule_name=rule, output=[str(output)])
+        return self.started
+
+    def run(self, rule: str, seconds: float, output: Path = Path("none")) -> None:
+        job = self.start(rule, output)
+        self.now += seconds
+        self.tell("JOB_FINISHED", job_id=job)
+
+    def shown(self) -> dict[str, str]:
+        """What is said to be left, by bar; bars that say nothing are left out."""
         console = Console(width=120, file=io.StringIO())
-        console.print(handler.progress.make_tasks_table(handler.progress.tasks))
-        return console.file.getvalue()
+        progress = self.handler.progress
+        console.print(progress.make_tasks_table(progress.tasks))
+        lines = console.file.getvalue().splitlines()
+        found = (re.search(r"(Total Progress|[a-z]+) .* (\S+) left", line) for line in lines)
+        return {match[1]: match[2] for match in found if match}
 
-    assert "left" not in shown(50, 0)
-    assert "0:05:00 left" in shown(100, 2)  # 50 s a job
-    assert "0:04:30 left" in shown(130, 2)
-    assert "left" not in shown(400, 8)
+
+def test_terminal_display_has_the_time_left() -> None:
+    """Of all jobs by a whole training job, for steps of a moment come first."""
+    display = Display(study=1, data=1, train=12, collect=1)
+    display.run("study", 1)
+    display.run("data", 2)
+    display.start("train")
+    display.now += 20
+    assert display.shown() == {}
+    display.now += 15
+    display.tell("JOB_FINISHED", job_id=display.started)
+    assert display.shown() == {"Total Progress": "0:06:25", "train": "0:06:25"}  # 11 of 35 s
+    display.start("train")
+    display.now += 5
+    assert display.shown()["Total Progress"] == "0:06:20"
+    display.tell("JOB_ERROR", jobid=display.started)
+    assert display.shown()["train"] == "0:05:50"  # 10 to come
+    for _ in range(10):
+        display.run("train", 35)
+    display.start("collect")
+    assert display.shown() == {}
+
+
+def test_time_left_counts_with_the_jobs_that_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    display = Display(train=12)
+    pair = [display.start("train"), display.start("train")]
+    display.now += 35
+    display.tell("JOB_FINISHED", job_id=pair[0])
+    assert display.shown()["Total Progress"] == "0:02:55"  # 5 rounds; the other is due
+    display.tell("JOB_FINISHED", job_id=pair[1])
+    assert display.shown()["Total Progress"] == "0:02:55"
+    display.start("train")
+    display.now += 25
+    assert display.shown()["Total Progress"] == "0:02:55"  # the second place is free since then
+
+
+def test_time_left_on_a_cluster_is_by_the_jobs_done_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are submitted at once, and wait in its queue."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    display = Display(train=12)
+    jobs = [display.start("train") for _ in range(12)]
+    for job in jobs[:4]:
+        display.now += 30
+        display.tell("JOB_FINISHED", job_id=job)
+    assert display.shown()["train"] == "0:04:00"
+
+
+def test_resumed_jobs_promise_no_time_left(tmp_path: Path) -> None:
+    for name in ("records/a.jsonl", "checkpoints/b.finished.jsonl", "checkpoints/c.checkpoint.pt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    display = Display(train=12)
+    for name, seconds in (("a", 1), ("b", 1), ("c", 10)):
+        display.run("train", seconds, tmp_path / f"records/{name}.jsonl")
+        assert display.shown() == {}
+    display.run("train", 40, tmp_path / "records/a.jsonl")  # of another recipe: trained again
+    assert display.shown()["Total Progress"] == "0:05:20"
 
 
 def test_setting_that_is_no_number_is_refused() -> None:
