@@ -23,7 +23,9 @@ def summary(results: Path) -> str:
         return ""
     try:
         found = json.loads(verdicts.read_text(encoding="utf-8"))
-        return "\n".join([*_findings(found), "", "The report:", *map(_indent, reports)])
+        made = verdicts.stat().st_mtime
+        listed = [f"  {path}{_outdated(path, made)}" for path in reports]
+        return "\n".join([*_findings(found), "", "The report:", *listed])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{verdicts}: damaged ({error!r:.160}); {DELETE}") from None
 
@@ -57,5 +59,10 @@ def _wrapped(text: str, indent: int = 0) -> list[str]:
     return [line.replace("\xa0", " ") for line in lines]
 
 
-def _indent(path: Path) -> str:
-    return f"  {path}"
+def _outdated(report: Path, made: float) -> str:
+    """How to make a report again that is older than its verdicts: one for an archive, say."""
+    if report.stat().st_mtime >= made:
+        return ""
+    kind, _, code = report.stem.partition(".")
+    ways = [f"LANG={code}"] * bool(code) + ["ARCHIVE=1"] * kind.endswith("-archive")
+    return f" (older: make it again{' with ' * bool(ways)}{' '.join(ways)})"

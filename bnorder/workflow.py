@@ -308,11 +308,13 @@ def memory_kills(counters: Path = Path("/proc/vmstat")) -> int:
 def short_of_memory(kills_before: int, kills_now: int) -> list[str]:
     """The line that says it where the kernel ended processes while the workflow ran.
 
-    A process that is ended so leaves no word of its own.
+    A process that is ended so leaves no word of its own. It may be another program's: the kernel
+    counts for the whole machine, so this is no error of ours.
     """
     if kills_now <= kills_before:
         return []
-    return [f"error: out of memory: the kernel ended a process meanwhile; {LESS_MEMORY}"]
+    said = "Perhaps out of memory: the kernel ended a process of this machine meanwhile; if it was"
+    return [f"{said} one of these jobs, {LESS_MEMORY}."]
 
 
 def missing_pdf_libraries() -> list[str]:

@@ -746,9 +746,25 @@ def test_last_words_name_every_report(tmp_path: Path) -> None:
         (tmp_path / "report").mkdir(exist_ok=True)
         (tmp_path / "report" / name).touch()
     (tmp_path / "analysis").mkdir()
-    (tmp_path / "analysis/verdicts.json").write_text(json.dumps(verdicts), encoding="utf-8")
-    shown = summary(tmp_path).partition("The report:\n")[2].splitlines()
-    assert [Path(line).name for line in shown] == names
+    found = tmp_path / "analysis/verdicts.json"
+    found.write_text(json.dumps(verdicts), encoding="utf-8")
+    os.utime(found, (1, 1))
+
+    def shown() -> list[str]:
+        lines = summary(tmp_path).partition("The report:\n")[2].splitlines()
+        return [line.removeprefix(f"  {tmp_path}/report/") for line in lines]
+
+    assert shown() == names
+    os.utime(found, (3e9, 3e9))  # of another recipe, and only report.html made again
+    os.utime(tmp_path / "report/report.html", (4e9, 4e9))
+    again = "(older: make it again with "
+    archive, chinese_archive, own, chinese = names
+    assert shown() == [
+        f"{archive} {again}ARCHIVE=1)",
+        f"{chinese_archive} {again}LANG=zh ARCHIVE=1)",
+        own,
+        f"{chinese} {again}LANG=zh)",
+    ]
 
 
 def test_last_words_say_why_not_and_what_is_too_small(tmp_path: Path) -> None:
