@@ -166,11 +166,14 @@ def test_what_readme_says_of_the_studies_that_contradict_is_so() -> None:
             contradict.append(name)
             assert published.published_study(p.folder).activations == ("relu",)
             assert seeds[name] == seeds["article"]
-    assert sorted(contradict) == ["controls_rate", "controls_stride", "mechanism_relu"]
+    parts = ["controls_pixels", "controls_rate", "controls_stride"]
+    assert sorted(contradict) == [*parts, "mechanism_relu"]
     assert not set(seeds["replication"]) & set(seeds["article"])
     runs = {n: {r.run.id for r in read_tables(p.folder)} for n, p in studies.items()}
     base = {run for run in runs["controls_stride"] if ".base." in run}
     assert (len(base & runs["article"]), len(base - runs["article"])) == (80, 40)
+    same = [{run for run in runs[name] if ".base." in run} for name in parts[:2]]
+    assert same[0] <= same[1] & runs["article"] and len(same[0]) == 40
     readme_says("80 of `quick`'s runs are `controls_digits`' as well")
     quick, controls = (
         {(r.run.id, r.config_hash) for r in read_tables(studies[n].folder)}

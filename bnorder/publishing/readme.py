@@ -214,7 +214,12 @@ def _pixels(published: Sequence[Published]) -> list[str]:
     numbers = {"cut": sides["base"], "uncut": sides["unit_pixels"], "lag": lag["base"]}
     numbers |= {"less": lag["unit_pixels"], "shared": lag["shared_stem"]}
     said = {name: _estimate(values) for name, values in numbers.items()}
-    return [words.format(study=UNCUT[0], pair=PIXELS, **said)]
+    mnist = _named(published, UNCUT[1])
+    if mnist:
+        sides = _by_variant(mnist, bn_first_minus_act_first)
+        if _includes_zero(sides["unit_pixels"] - sides["base"]):
+            words += " On MNIST the pixels are not shown to matter (`{mnist}`)."
+    return [words.format(study=UNCUT[0], pair=PIXELS, mnist=UNCUT[1], **said)]
 
 
 def _uncut_table(published: Sequence[Published]) -> list[str]:
