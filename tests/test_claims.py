@@ -262,6 +262,24 @@ def test_fractions_are_exact_weights(tmp_path: Path) -> None:
     assert [t.weight for t in read.claims[0].parts[0].terms][1] == Fraction(-1, 3)
 
 
+def keys_of(schema: object) -> set[str]:
+    if isinstance(schema, list):
+        return set().union(*map(keys_of, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    return own.union(*map(keys_of, schema.values()))
+
+
+def test_the_page_on_verdicts_names_every_key_of_a_claims_file() -> None:
+    page = (Path(__file__).parents[1] / "docs/verdicts.md").read_text(encoding="utf-8")
+    example = page.partition("### The claims file")[2].partition("## A worked")[0]
+    keys = keys_of(claims_schema())
+    assert {"probe", "headline", "weight"} <= keys
+    lacking = [k for k in sorted(keys) if f"`{k}`" not in example and f"{k}:" not in example]
+    assert lacking == []
+
+
 def test_the_schema_documents_itself_as_valid() -> None:
     import jsonschema
 
