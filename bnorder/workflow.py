@@ -12,6 +12,7 @@ import yaml
 
 from bnorder.claims import Claim, load_claims
 from bnorder.errors import LESS_MEMORY, UserError, exit_cleanly
+from bnorder.files import write_atomically
 from bnorder.ordering import Activation, Ordering
 from bnorder.publishing.published import STUDY, published_folder
 from bnorder.schema import parse_yaml, unknown_key, write_yaml
@@ -19,6 +20,8 @@ from bnorder.study import Study, dataset_slug, load_study, study_schema
 
 # Settings of the workflow itself; every other key of `--config` overrides the study.
 SETTINGS = ("study", "allow_missing", "archive", "gpu", "from", "lang")
+
+MADE_BY = ".study_file"  # in results/<study>/: the path of the study's file
 
 DEFAULT_RATE = (100, 1)  # Snakemake's own limit: so many jobs in so many seconds
 
@@ -89,14 +92,36 @@ def configured_study(config: Mapping[str, Any]) -> tuple[Path, dict[str, Any], S
 
 
 def _refuse_borrowed_name(study: Study, path: Path) -> None:
-    """Raise UserError for a copied study that would overwrite the original's results."""
-    name = study.name.partition("+")[0]
-    original = study_path(name)
-    if original.exists() and not original.samefile(path):
-        raise UserError(
-            f"{path}: name is {name!r}, that of {original}, whose results it would overwrite; "
-            "expected a name of its own"
-        )
+    """Raise UserError for a study that would overwrite the results of another of its name.
+
+    A file that was moved or renamed is no other one: at its old place there is none any more.
+    """
+    name, results = study.name.partition("+")[0], Path("results", study.name)
+    own = study_path(name)
+    for other in (own, _study_file_of(results)):
+        if other and other.exists() and not other.samefile(path):
+            way_out = "" if other == own else f", or {results}/ deleted"
+            raise UserError(
+                f"{path}: name is {name!r}, that of {other}, whose results it would overwrite; "
+                f"expected a name of its own{way_out}"
+            )
+
+
+def remember_study_file(results: Path, path: Path) -> None:
+    """Note in `results` the study's file that they are made by, lest another one overwrites them.
+
+    To be called once the study is held (`hold_study`).
+    """
+    write_atomically(results / MADE_BY, f"{path.absolute()}\n".encode(errors="surrogateescape"))
+
+
+def _study_file_of(results: Path) -> Path | None:
+    """The study's file that `results` were made by; None where that is not known."""
+    try:
+        path = (results / MADE_BY).read_bytes().decode(errors="surrogateescape").strip()
+    except OSError:
+        return None
+    return study_path(path) if _is_path(path) else None
 
 
 def _refuse_other_networks(study: Study, published: Study) -> None:

@@ -14,11 +14,11 @@ def main() -> None:
 
     from bnorder.locks import hold_study
     from bnorder.publishing.published import PUBLISHED, published_studies, restore
-    from bnorder.workflow import as_config, configured_study
+    from bnorder.workflow import as_config, configured_study, remember_study_file
 
     pairs = as_config(arguments.config)
     source = pairs.pop("from", "published")
-    study = configured_study(pairs)[2]
+    path, _, study = configured_study(pairs)
     base = PUBLISHED if source == "published" else Path(source)
     mine = study.name.partition("+")[0]
     folders = sorted(published_studies(base), key=lambda folder: (folder.name != mine, folder.name))
@@ -26,6 +26,7 @@ def main() -> None:
         raise UserError(f"{base}: no published results")
     results = Path("results", study.name)
     lock = hold_study(results)
+    remember_study_file(results, path)
     done = restore(study, folders, results)
     lock.close()
     runs = sum(len(part.runs()) for part in study.parts())

@@ -816,6 +816,27 @@ def test_a_copied_study_needs_a_name_of_its_own(
         workflow.configured_study({"study": study, "seeds": 1})
 
 
+def test_a_study_elsewhere_does_not_overwrite_another_one_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second, moved = (tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml"))
+    for path in (first, second):
+        path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    results = tmp_path / "results/tiny"
+    results.mkdir(parents=True)
+    workflow.remember_study_file(results, workflow.study_path(str(first)))
+    said = one_line_of({"study": str(second)}, capsys)
+    assert "b.yaml: name is 'tiny', that of a.yaml, whose results it would overwrite" in said
+    assert "expected a name of its own, or results/tiny/ deleted" in said
+    workflow.configured_study({"study": str(second), "seeds": 1})  # has its own folder
+    workflow.configured_study({"study": str(first)})
+    first.rename(moved)
+    workflow.configured_study({"study": str(moved)})
+    (results / workflow.MADE_BY).write_bytes(b"\xff/damaged\0\n")
+    workflow.configured_study({"study": str(second)})
+
+
 def test_a_file_is_published_under_the_name_that_it_has(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(TINY | {"name": "quick"}), encoding="utf-8")
