@@ -2,6 +2,7 @@
 
 import _bootstrap  # noqa: F401
 import argparse
+import sys
 from pathlib import Path
 
 from bnorder.errors import exit_cleanly
@@ -34,13 +35,24 @@ def main() -> None:
     read, folder = (
         (published.published_records, source) if source else (records.collect, results / "records")
     )
+    if folder.is_dir():
+        step(1, f"reading the records of {sum(len(part.runs()) for part in study.parts())} runs")
     found = [record for part in study.parts() for record in read(part, folder)]
     if not found:
         raise UserError(f"{results}: no records; train first: make report {as_make_words(pairs)}")
+    step(2, "what training cost")
     costs = publish.measured_costs(study, found, results, arguments.out / study.name)
     missing = bool(setting(pairs, "allow_missing"))
-    folder = publish.publish(study, found, costs, arguments.out, allow_missing=missing)
+    out = arguments.out
+    folder = publish.publish(study, found, costs, out, allow_missing=missing, say=step)
     say(folder, published.read_manifest(folder))
+
+
+def step(number: int, what: str) -> None:
+    """A line a step, for it takes half a minute."""
+    from bnorder.publishing.publish import STEPS
+
+    print(f"{number} of {STEPS}: {what}", file=sys.stderr, flush=True)
 
 
 def say(folder: Path, manifest: "dict[str, dict[str, object]]") -> None:

@@ -2,6 +2,7 @@
 
 import _bootstrap  # noqa: F401
 import argparse
+import sys
 from pathlib import Path
 
 from bnorder.errors import UserError, exit_cleanly
@@ -25,11 +26,17 @@ def main() -> None:
     if not folders:
         raise UserError(f"{base}: no published results")
     results = Path("results", study.name)
+    runs = sum(len(part.runs()) for part in study.parts())
     lock = hold_study(results)
     remember_study_file(results, path)
+    print(
+        f"looking for {runs} runs in {len(folders)} published studies and in {results}: a few "
+        "seconds, or half a minute for what probes read",
+        file=sys.stderr,
+        flush=True,
+    )
     done = restore(study, folders, results)
     lock.close()
-    runs = sum(len(part.runs()) for part in study.parts())
     print(
         f"{results}: {done.runs} of {runs} runs taken over, from {base} or older records here; "
         f"{done.missing} are left to train. Go on with make report: it reads the data's checksum, "

@@ -153,7 +153,9 @@ def test_an_incomplete_study_is_reported_on_its_whole_seeds_and_keeps_every_reco
 ) -> None:
     study = small(tmp_path)
     found = made_up_records(study)[:-1]  # seed 3 lacks an arm
-    folder = publish.publish(study, found, [], tmp_path)
+    said: list[int] = []
+    folder = publish.publish(study, found, [], tmp_path, say=lambda step, _: said.append(step))
+    assert said == list(range(3, publish.STEPS + 1))  # the script says the first two
     manifest = published.read_manifest(folder)
     assert not manifest["complete"]
     assert manifest["seeds"] == {"planned": [0, 1, 2, 3], "reported": [0, 1, 2]}

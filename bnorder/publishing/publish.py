@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -31,10 +31,18 @@ from bnorder.records import Provenance, Record, source_hash
 from bnorder.study import Study
 
 FORMAT = 1
+STEPS = 6  # that are said: two of scripts/publish.py, then four of `publish`
 COSTS = "costs.csv"
 # Of a job's run time. A job that took its runs over, or went on from late in one, measured less.
 LEAST_SHARE = 0.03
 LIBRARIES = ("numpy", "pandas", "scipy", "statsmodels", "matplotlib", "weasyprint", "pyarrow")
+
+
+Say = Callable[[int, str], None]
+
+
+def silent(step: int, what: str) -> None:
+    """Says nothing of the steps."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,14 @@ def publish(
     out: Path,
     *,
     allow_missing: bool = False,
+    say: Say = silent,
 ) -> Path:
     """Write the folder `out`/<study>/ whole or not at all, and return it.
 
     Statistics and report are made from the published tables, as FROM=published makes them. Where
     runs are missing they are about the seeds that all arms have; with `allow_missing`, about all
     runs that there are. The records of the others are published too, so that nothing is lost.
+    say: is told the number of each step out of STEPS, and what it does.
     Raises UserError where there is nothing to report on.
     """
     reported = study if allow_missing else whole_seeds(study, records)
@@ -70,10 +80,11 @@ def publish(
     try:
         (scratch / STUDY).write_text(reported.as_yaml(), encoding="utf-8")
         shutil.copyfile(study.claims, scratch / "claims.yaml")
+        say(3, f"packing the records of {len(records)} runs")
         write_tables(records, scratch)
         write_costs(costs, scratch / COSTS)
         write_sums(scratch)
-        counts = _build(reported, scratch)
+        counts = _build(reported, scratch, say)
         manifest = _manifest(study, reported, records, counts, costs, scratch)
         text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
         write_atomically(scratch / MANIFEST, text.encode())
@@ -113,12 +124,13 @@ def whole_seeds(study: Study, records: Sequence[Record]) -> Study:
     return replace(study, seeds=seeds)
 
 
-def _build(study: Study, folder: Path) -> dict[str, Any]:
+def _build(study: Study, folder: Path, say: Say) -> dict[str, Any]:
     """verdicts.json, report.html and report.pdf into `folder`, from its tables; counts of runs."""
     from bnorder import records
     from bnorder.report.document import render
     from bnorder.statistics.analysis import analyse, load_inputs
 
+    say(4, "tables of the runs")
     work = folder / "work"
     tables, analysis = work / "tables", work / "analysis"
     records.write_tables(study, published_records(study, folder), tables)
@@ -128,7 +140,9 @@ def _build(study: Study, folder: Path) -> dict[str, Any]:
         records.write_selection(study.selecting, found, tables)
     inputs = load_inputs(tables / "runs.parquet", study=folder / STUDY, selection=selection)
     probes = tables / "probes.parquet" if study.probes else None
+    say(5, "statistics and verdicts")
     analyse(inputs, analysis, curves=tables / "curves.parquet", probes=probes)
+    say(6, "the report, as HTML and PDF")
     report = render(folder / STUDY, tables, analysis, work / "report")
     for path in (analysis / "verdicts.json", report.html, report.pdf):
         shutil.move(path, folder / path.name)
