@@ -13,7 +13,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.get
 from bnorder.errors import exit_cleanly
 from bnorder.locks import hold_study
 from bnorder.report.fonts import require_fonts
-from bnorder.workflow import lift_default_rate_limit, require_pdf_libraries
+from bnorder.workflow import lift_default_rate_limit, remember_study_file, require_pdf_libraries
 
 min_version("9.20")
 
@@ -48,6 +48,8 @@ held = []  # locks, until this process ends
 onstart:
     # The profiles leave Snakemake's own lock out: it would outlive a killed run.
     exit_cleanly(lambda: held.append(hold_study(Path(RESULTS))))
+    if not PUBLISHED:
+        exit_cleanly(lambda: remember_study_file(Path(RESULTS), Path(STUDY_FILE)))
     # Found now, and not after hours of training. With conda the jobs bring their own.
     if not uses_conda():
         exit_cleanly(require_pdf_libraries)

@@ -312,7 +312,7 @@ def test_an_answer_that_averages_over_opposite_differences_says_so() -> None:
         Gap("fashion_mnist", "conv-bn-act", "conv-act-bn", -0.26, -0.39, -0.13),
         Gap("fashion_mnist", "bn-act-conv", "act-bn-conv", 0.99, 0.78, 1.19),
     ]
-    said = Writer().answer([v], "T5", gaps)[1]
+    said = Writer().answer([v], "T5", gaps)[2]
     assert said.startswith("On Fashion-MNIST it averages over two differences of opposite sign, ")
     assert "−0.26 percentage points (−0.39 to −0.13) for Conv-BN-act against Conv-act-BN" in said
     assert said not in Writer().answer([v], "T5")
@@ -321,7 +321,7 @@ def test_an_answer_that_averages_over_opposite_differences_says_so() -> None:
 def test_an_answer_that_a_control_turns_round_says_so() -> None:
     v = judge_one(claim(name="T5"), SPREAD + 0.5)
     lost = [Moved("fashion_mnist", "unit_pixels", -0.214, -0.39, -0.034, -0.81, -1.0, -0.62, 0.002)]
-    said = Writer().answer([v], "T5", [], lost)[1]
+    said = Writer().answer([v], "T5", [], lost)[2]
     assert said == (
         "Under the variant unit_pixels it is −0.21 percentage points (−0.39 to −0.034) instead: a "
         "change of −0.81 percentage points (−1.00 to −0.62; after Holm p = .002; exploration)."

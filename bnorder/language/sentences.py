@@ -212,7 +212,7 @@ class Writer:
         opposite: Sequence[Gap] = (),
         lost: Sequence[Moved] = (),
     ) -> list[str]:
-        """The answer: the headline claim, what it averages over, how much it matters, the verdicts.
+        """The answer: the headline claim, how much it matters, what it hides, the verdicts.
 
         opposite: the differences of which the headline's averages, where their signs are opposite;
         lost: the variants under which it is gone or turned round.
@@ -222,7 +222,7 @@ class Writer:
         each = self.each(first.claim, first.estimates[0]) if first and first.estimates else ""
         hidden = self._opposite(first.estimates[0], opposite) if first and first.estimates else []
         hidden += self._lost(first.estimates[0], lost) if first and first.estimates else []
-        sentences = [self._headline(first), each, *hidden, scale, self._tally(verdicts)]
+        sentences = [self._headline(first), each, scale, *hidden, self._tally(verdicts)]
         return [sentence for sentence in sentences if sentence]
 
     def _opposite(self, e: Estimate, gaps: Sequence[Gap]) -> list[str]:
