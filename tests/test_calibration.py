@@ -5,6 +5,8 @@ Bounds are 5 %, 3 points or the nominal coverage, plus three standard errors of 
 
 import math
 import os
+import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -139,11 +141,42 @@ MADE_UP = {
 }
 
 
+def test_the_time_left_is_said_for_all_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what their settings cost: those with many seeds come last, and take longest."""
+    now, said = [0.0], list[str]()
+    monkeypatch.setattr(calibration.time, "monotonic", lambda: now[0])
+    pace = calibration.Pace(said.append)
+    for table, costs in pace.costs.items():
+        for cost in costs:
+            now[0] += 2 * cost
+            pace.setting_done(table)
+    total = 2 * sum(map(sum, pace.costs.values()))
+    lefts = [re.search(r"of \d+ settings, (\d):(\d\d):(\d\d) left in all$", line) for line in said]
+    times = [3600 * int(m[1]) + 60 * int(m[2]) + int(m[3]) for m in lefts if m]
+    assert len(times) == len(said) >= 15
+    assert times == sorted(times, reverse=True)
+    assert total - 20 < times[0] < total and times[-1] == 0
+
+
+def test_every_setting_is_told_of() -> None:
+    told: dict[str, int] = dict.fromkeys(calibration.settings_costs(), 0)
+
+    def done(table: str) -> None:
+        told[table] += 1
+
+    claims = [CLAIMS["E4"]]
+    calibration.false_verdicts(claims, 2, 1, partial(done, "false_verdicts"))
+    calibration.margin_edges(claims, 2, 1, partial(done, "margin_edges"))
+    calibration.planted_effects(claims, 2, 1, partial(done, "planted_effects"))
+    coverage(5, 1, done=partial(done, "coverage"))
+    assert told == {table: len(costs) for table, costs in calibration.settings_costs().items()}
+
+
 def test_tables_findings_and_picture_are_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, rows in MADE_UP.items():
-        monkeypatch.setattr(calibration, name, lambda *_, rows=rows: pd.DataFrame(rows))
+        monkeypatch.setattr(calibration, name, lambda *_, done, rows=rows: pd.DataFrame(rows))
     tables = calibrate(ARTICLE, tmp_path, 100, 1)
     plot(tables, tmp_path / "calibration.svg")
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

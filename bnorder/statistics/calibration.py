@@ -6,8 +6,10 @@ correlation within seeds, and steps of 1 / n_test are like those of the real run
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import pandas as pd
 from bnorder.claims import ACCURACY, AXES, Claim, Claims, Part, load_claims
 from bnorder.errors import UserError
 from bnorder.files import replacing, write_atomically
+from bnorder.log import clock
 from bnorder.statistics import estimates as est
 from bnorder.statistics.contrasts import (
     Grid,
@@ -199,7 +202,58 @@ WORLDS = {
 }
 
 
-def false_verdicts(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
+# What a setting takes, by its table and its seeds; of each claim, where effects are planted. In
+# seconds at 2,000 studies on one machine, but only the proportions count: for the time left.
+COSTS = {
+    "false_verdicts": {6: 0.3, 10: 0.8, 30: 5.2},
+    "margin_edges": {6: 0.15, 10: 0.5, 30: 2.1},
+    "planted_effects": {8: 0.25, 10: 0.45, 15: 2.1, 30: 2.7},
+    "coverage": {5: 17.0, 10: 18.0, 30: 22.0},
+}
+PLANTED = tuple(itertools.product((8, 10, 15, 30), (False, True), LEVELS))
+COVERED = tuple(itertools.product((5, 10, 30), (False, True)))
+Done = Callable[[], None]
+
+
+def settings_costs() -> dict[str, list[float]]:
+    """The settings of each table, in their order, as what they cost in proportion."""
+    worlds = [world.seeds for world in WORLDS.values()]
+    costs = {name: [COSTS[name][n] for n in worlds] for name in ("false_verdicts", "margin_edges")}
+    planted = COSTS["planted_effects"]
+    costs["planted_effects"] = [planted[n] * round(LEVEL / level) for n, _, level in PLANTED]
+    costs["coverage"] = [COSTS["coverage"][n] for n, _ in COVERED]
+    return costs
+
+
+class Pace:
+    """Says how many settings are done and the time left for all tables, every five seconds."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.costs = say, settings_costs()
+        self.done = dict.fromkeys(self.costs, 0)
+        self.start = self.said = time.monotonic()
+
+    def setting_done(self, table: str) -> None:
+        self.done[table] += 1
+        now = time.monotonic()
+        if now - self.said >= 5:
+            self.said = now
+            count = f"{table}: {self.done[table]} of {len(self.costs[table])} settings"
+            self.say(f"{count}, {self.left(now)} left in all")
+
+    def left(self, now: float) -> str:
+        spent = sum(sum(costs[: self.done[table]]) for table, costs in self.costs.items())
+        total = sum(map(sum, self.costs.values()))
+        return clock((now - self.start) * (total - spent) / spent)
+
+
+def nothing() -> None:
+    """Nobody is told that a setting is done."""
+
+
+def false_verdicts(
+    claims: Sequence[Claim], studies: int, seed: int, done: Done = nothing
+) -> pd.DataFrame:
     """Families without any effect: the share of studies with a wrong verdict, at most 5 %.
 
     All measures are simulated.
@@ -213,10 +267,13 @@ def false_verdicts(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataF
             hits = any_wrong(simulate(members, grid, world, studies, rng))
             about = {"world": name, "family": family, "claims": len(members)}
             rows.append({**about, **share_row(hits), "at_most": LEVEL})
+        done()
     return pd.DataFrame(rows)
 
 
-def margin_edges(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
+def margin_edges(
+    claims: Sequence[Claim], studies: int, seed: int, done: Done = nothing
+) -> pd.DataFrame:
     """True effects exactly at the margin: how often a claim passes for within it, at most 5 %.
 
     Each claim alone, as a family of one: no other claim shares its errors.
@@ -237,6 +294,7 @@ def margin_edges(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFra
                 hits = np.array([w == word for w in found.words])
                 about = {"world": name, "claim": claim.id, "verdict": word, "sign": sign}
                 rows.append({**about, **share_row(hits), "at_most": LEVEL})
+        done()
     return pd.DataFrame(rows)
 
 
@@ -258,7 +316,9 @@ def _planted(part: Part, size: float, seeds: int) -> Effect:
     return lambda arm: size * float(weights.get(arm, 0)) / squares
 
 
-def planted_effects(claims: Sequence[Claim], studies: int, seed: int) -> pd.DataFrame:
+def planted_effects(
+    claims: Sequence[Claim], studies: int, seed: int, done: Done = nothing
+) -> pd.DataFrame:
     """Directional claims with a true effect: verdicts found against the power predicted.
 
     The effect is what n seeds should find with 50, 80 and 95 % power at each level of Holm's;
@@ -266,7 +326,7 @@ def planted_effects(claims: Sequence[Claim], studies: int, seed: int) -> pd.Data
     """
     (claim,) = _directional(claims)
     rows = []
-    for n, skewed, level in itertools.product((8, 10, 15, 30), (False, True), LEVELS):
+    for n, skewed, level in PLANTED:
         world = World(seeds=n, skewed=skewed, base=97.0)
         grid, sd = article_grid(n), _sd_of(claim.parts[0], world)
         for power, sign in itertools.product((0.5, POWER, 0.95), (1, -1)):
@@ -282,6 +342,7 @@ def planted_effects(claims: Sequence[Claim], studies: int, seed: int) -> pd.Data
             about = {"seeds": n, "skewed": skewed, "level": level, "sign": sign}
             row = {**about, **share_row(hits), "predicted": power}
             rows.append({**row, "wrong_side": np.mean([w == other for w in found.words])})
+        done()
     return pd.DataFrame(rows)
 
 
@@ -292,18 +353,19 @@ def _sd_of(part: Part, world: World) -> float:
     return math.sqrt(sum(float(w) ** 2 for w in weights.values()) * run)
 
 
-def coverage(studies: int, seed: int, slow: int = 2000) -> pd.DataFrame:
+def coverage(studies: int, seed: int, slow: int = 2000, done: Done = nothing) -> pd.DataFrame:
     """How often each printed interval holds the truth, at n = 5, 10, 30, normal and skewed.
 
     slow: at most this many studies for effect sizes, and a fifth of it for mixed models.
     """
     rows = []
-    for n, skewed in itertools.product((5, 10, 30), (False, True)):
+    for n, skewed in COVERED:
         rng = np.random.default_rng([seed, n, skewed])
         world = World(seeds=n, skewed=skewed)
         for name, level, hits in _intervals(world, studies, slow, rng):
             about = {"interval": name, "nominal": level, "seeds": n, "skewed": skewed}
             rows.append({**about, **share_row(hits)})
+        done()
     return pd.DataFrame(rows)
 
 
@@ -383,18 +445,18 @@ def calibrate(
     checked = load_claims(claims)
     _check_testable(checked)
     read, folder = checked.claims, Path(out)
-    makers: dict[str, Callable[[], pd.DataFrame]] = {
-        "false_verdicts": lambda: false_verdicts(read, studies, seed),
-        "margin_edges": lambda: margin_edges(read, studies, seed),
-        "planted_effects": lambda: planted_effects(read, 4 * studies, seed),
-        "coverage": lambda: coverage(studies, seed),
+    makers: dict[str, Callable[..., pd.DataFrame]] = {
+        "false_verdicts": partial(false_verdicts, read, studies, seed),
+        "margin_edges": partial(margin_edges, read, studies, seed),
+        "planted_effects": partial(planted_effects, read, 4 * studies, seed),
+        "coverage": partial(coverage, studies, seed),
     }
-    tables = {}
+    tables, pace = {}, Pace(say)
     for name, make in makers.items():
         say(f"{name}: {studies} studies a setting")
-        tables[name] = make()
-        with replacing(folder / f"{name}.csv") as partial:
-            tables[name].round(5).to_csv(partial, index=False)
+        tables[name] = make(done=partial(pace.setting_done, name))
+        with replacing(folder / f"{name}.csv") as file:
+            tables[name].round(5).to_csv(file, index=False)
     text = "\n".join(findings(tables)) + "\n"
     write_atomically(folder / "findings.txt", text.encode("utf-8"))
     return tables
