@@ -89,9 +89,20 @@ setup: ## make .venv from requirements.lock, or find the active environment (the
 # Snakemake keeps a cache of sources, and stops where it cannot: here rather than in the home folder.
 CACHE = XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$$PWD/.snakemake/cache}"
 
+WRITABLE = mkdir -p .snakemake/cache 2>/dev/null && [ -w .snakemake ] && [ -w .snakemake/cache ] \
+  || { echo "error: $$PWD/.snakemake cannot be written to; expected a place with rights and free space: copy the project to a folder of yours, and run there" >&2; exit 2; }
+
+# Without its plugins Snakemake prints all of its options.
+PLUGINS = sed -n -e 's/^executor: *\([a-z0-9-]*\).*/executor-plugin-\1/p' \
+  -e 's/^default-storage-provider: *\([a-z0-9-]*\).*/storage-plugin-\1/p' $(call quote,$(folder))/config*.yaml \
+  | while read -r plugin; do case "$$plugin" in *-local) continue;; *-kubernetes|*-s3) from='".[kubernetes]"';; *) from="snakemake-$$plugin";; esac; \
+  python -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec(sys.argv[1].replace("-", "_")))' "snakemake-$$plugin" \
+  || { echo "error: PROFILE=$(PROFILE): $$bin/python lacks snakemake-$$plugin; install it there with: pip install $$from" >&2; exit 2; }; done;
+
+# `exec`: make passes a SIGTERM on to its child, which is Snakemake then and no shell around it.
 report: ## run a study to its HTML and PDF report (STUDY=quick, LANG=zh, CORES=all, PROFILE=slurm, ARCHIVE=1, ARGS=--dry-run, FROM=published, any key)
-	@$(call USE,); $(CACHE) BNORDER_SUMMARY=later python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG); \
-	$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,python scripts/summary.py $(CONFIG))
+	@$(WRITABLE); $(call USE,); $(if $(filter default,$(PROFILE)),,$(PLUGINS)) $(CACHE) BNORDER_SUMMARY=later exec python -m snakemake $(WHERE) $(ARGS) --config $(CONFIG)
+	@$(if $(filter -n --dry-run --dryrun,$(ARGS)),:,$(call USE,2>/dev/null); python scripts/summary.py $(CONFIG))
 
 publish: ## put a study's records, verdicts and reports into report/published/ (STUDY=article)
 	@$(call USE,); python scripts/publish.py $(CONFIG) $(ARGS)

@@ -382,6 +382,43 @@ def test_snakemake_keeps_its_cache_here_unless_told_otherwise(
     assert "get_appdirs().user_cache_dir" in source.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ("executor: kubernetes", r'snakemake-executor-plugin-kubernetes; .*: pip install ".\[kub'),
+        ("executor: local\ndefault-storage-provider: s3", "snakemake-storage-plugin-s3"),
+        ("executor: lsf # ours", "pip install snakemake-executor-plugin-lsf"),
+        ("executor: slurm", ""),
+        ("executor: local", ""),
+    ],
+)
+def test_a_profile_without_its_plugin_says_how_to_get_it(
+    keys: str, said: str, checkout: Path, tmp_path: Path
+) -> None:
+    if said and importlib.util.find_spec("snakemake_executor_plugin_kubernetes"):
+        pytest.skip("Kubernetes' plugins are installed")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program(folder / "python", f'[ "$1" != -c ] || exec {sys.executable} "$@"; echo "ran $2"')
+    program(checkout / "scripts/setup.sh", f'echo "{folder}"')
+    (checkout / "own profile").mkdir()
+    (checkout / "own profile/config.yaml").write_text(f"{keys}\njobs: 3\n", encoding="utf-8")
+    make = ["make", "report", "PROFILE=own profile/"]
+    done = subprocess.run(make, cwd=checkout, capture_output=True, text=True, check=False)
+    assert (done.returncode, "ran snakemake" in done.stdout) == ((2, False) if said else (0, True))
+    assert re.search(said, done.stderr) and done.stderr.count("error: ") == bool(said)
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(checkout: Path) -> None:
+    (checkout / ".snakemake").write_text("no folder, as a disk that is read-only has none")
+    program(checkout / "scripts/setup.sh", "echo too late >&2; exit 1")
+    make = ["make", "report", "FROM=published"]
+    done = subprocess.run(make, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ".snakemake cannot be written to; expected a place with rights" in done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("make: ")][1:] == []
+
+
 def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
     shown = subprocess.run(
         [
@@ -399,7 +436,7 @@ def test_values_reach_snakemake_as_they_were_typed(checkout: Path) -> None:
         check=True,
     ).stdout
     assert "--cores all" in shown
-    config = shown[shown.index("--config") + len("--config") :]
+    config = shown[shown.index("--config") + len("--config") :].splitlines()[0]
     words = subprocess.run(
         ["bash", "-c", f"printf '%s\\n' {config}"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
