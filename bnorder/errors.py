@@ -14,7 +14,8 @@ STORAGE = {
         "free space or rights, then rerun",
     ),
     **dict.fromkeys(
-        (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EBUSY), "name another path, then rerun"
+        (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EBUSY),
+        "name another path, then rerun",
     ),
     errno.EIO: "see whether the disk is sound, then rerun",
 }

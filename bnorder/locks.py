@@ -18,6 +18,18 @@ from bnorder.errors import UserError
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
+def check_results(folder: Path) -> None:
+    """Raise UserError where a file, or a link to nothing, has the name of the folder of results."""
+    if folder.is_dir() or not os.path.lexists(folder):
+        return
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder} is a link to {os.readlink(folder)}, which is no folder; expected a folder "
+            f"or a link to one: make that folder (mkdir), or delete the link"
+        )
+    raise UserError(f"{folder} is a file; expected a folder or a link to one: move the file away")
+
+
 def hold_study(folder: Path) -> IO[str]:
     """Be the only run of the study in `folder` until the process ends; keep what it returns.
 
@@ -30,8 +42,15 @@ def hold_study(folder: Path) -> IO[str]:
 def _refuse(folder: Path, holder: str) -> None:
     raise UserError(
         f"{folder}: another run of this study is at work ({holder}); wait for it, or stop it with "
-        f"Ctrl-C; nothing was changed"
+        f"Ctrl-C there{_kill(holder)}; nothing was changed"
     )
+
+
+def _kill(holder: str) -> str:
+    """The command that stops `process PID on HOST`, if it is on this machine."""
+    words = holder.split()
+    here = words[0::2] == ["process", "on"] and words[3:] == [socket.gethostname()]
+    return f" or `kill {words[1]}`" if here else ""
 
 
 def hold_job(path: Path) -> tuple[IO[str], bool]:

@@ -689,7 +689,12 @@ def test_lack_of_memory_says_what_to_lower(refused: Check) -> None:
 
 @pytest.mark.parametrize(
     "number, words",
-    [(errno.EIO, "disk is sound"), (errno.ENOENT, "another path"), (errno.ENOSPC, "free space")],
+    [
+        (errno.EIO, "disk is sound"),
+        (errno.ENOENT, "another path"),
+        (errno.EEXIST, "another path"),
+        (errno.ENOSPC, "free space"),
+    ],
 )
 def test_what_a_file_system_says_is_one_line(number: int, words: str, refused: Check) -> None:
     def fail() -> None:
@@ -859,6 +864,7 @@ def test_any_file_is_no_study_and_says_so(
 
 # The real command lines
 
+QUICK = str(REPOSITORY / "report/published/quick")
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "study": (["study.py", "--study", "bad.yaml", "--out", "x"], ["bad.yaml", "depths[0] is NaN"]),
     "collect": (
@@ -872,6 +878,10 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "data": (["data.py", "--dataset", "folder:$(touch x)", "--out", "x"], ["no such folder"]),
     "no data set": (["data.py", "--dataset", "foo", "--out", "x"], ["'foo'", "mnist|", "folder:"]),
     "a folder as output": (["archive.py", "--out", "."], [".: ", "name another path"]),
+    "a file as the folder of output": (
+        ["collect.py", "--study", f"{QUICK}/study.yaml", "--records", QUICK, "--out", "bad.yaml"],
+        ["bad.yaml", "name another path"],
+    ),
     "analyse": (
         ["analyse.py", "--runs", "runs.csv", "--claims", "mine.yaml", "--out", "x"],
         ["runs.csv", "row 1", "'<script>'"],

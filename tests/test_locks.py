@@ -45,6 +45,30 @@ def test_a_study_that_is_held_is_refused_and_says_by_whom(holder: Holder, tmp_pa
         locks.hold_study(tmp_path)
 
 
+def test_a_study_that_is_held_here_says_what_stops_it(holder: Holder, tmp_path: Path) -> None:
+    other = holder("hold_study", tmp_path)
+    with pytest.raises(UserError, match=rf"Ctrl-C there or `kill {other.pid}`; nothing was"):
+        locks.hold_study(tmp_path)
+    for elsewhere in (f"process {other.pid} on another-machine", "unknown"):
+        (tmp_path / ".lock").write_text(elsewhere, encoding="utf-8")
+        with pytest.raises(UserError, match="with Ctrl-C there; nothing was"):
+            locks.hold_study(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing", "link to a file"])
+def test_what_is_no_folder_of_results_is_said(kind: str, tmp_path: Path) -> None:
+    results, target = tmp_path / "results", tmp_path / "there"
+    locks.check_results(results)
+    (results if kind == "file" else target).touch()
+    if kind != "file":
+        results.symlink_to(target)
+    if kind == "link to nothing":
+        target.unlink()
+    said = "is a file; expected a folder" if kind == "file" else "there, which is no folder; expect"
+    with pytest.raises(UserError, match=said):
+        locks.check_results(results)
+
+
 def test_a_killed_holder_holds_nothing(holder: Holder, tmp_path: Path) -> None:
     other = holder("hold_study", tmp_path)
     other.send_signal(signal.SIGKILL)

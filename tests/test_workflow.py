@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, copy_project
 from PIL import Image
 from rich.console import Console
 from snakemake.cli import parse_config
@@ -24,6 +25,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from bnorder import workflow
 from bnorder.errors import UserError
+from bnorder.locks import hold_study
 from bnorder.progress import show_time_left
 from bnorder.study import dataset_slug
 from bnorder.summary import summary
@@ -289,16 +291,25 @@ def test_more_seeds_train_only_the_new_ones(first: Done, plan: Runner, edit: Run
 def test_all_arms_of_a_seed_come_before_the_next_seed(plan: Runner, first: Done) -> None:
     text = plan("tiny", "seeds=3", "seeds_per_job=1").text
     by_seed: dict[str, list[int]] = {}
-    for seeds, priority in re.findall(r"job=\S+\.(\S+)\n    priority: (\d+)", text):
+    for seeds, priority in re.findall(r"wildcards: job=\S+\.(\S+)\n    priority: (\d+)", text):
         by_seed.setdefault(seeds, []).append(int(priority))
     assert set(by_seed) == {"s0-0", "s1-1", "s2-2"}, text
     assert min(by_seed["s0-0"]) > max(by_seed["s1-1"])
     assert min(by_seed["s1-1"]) > max(by_seed["s2-2"])
 
 
+def test_what_everything_needs_comes_before_all_training(plan: Runner, first: Done) -> None:
+    """On a cluster whose places are full of training, a partial report needs the study's file."""
+    text = plan("tiny", "depths=2", "datasets=mnist").text
+    first_steps = re.findall(r"rule (study|data):\n(?:    .*\n)*?    priority: (\d+)", text)
+    assert {rule for rule, _ in first_steps} == {"study", "data"}, text
+    training = re.findall(r"rule train:\n(?:    .*\n)*?    priority: (\d+)", text)
+    assert min(int(p) for _, p in first_steps) > max(map(int, training)), text
+
+
 def test_what_a_selection_is_made_on_is_trained_first(plan: Runner, first: Done) -> None:
     text = plan("controls_digits").text
-    jobs = re.findall(r"job=\S+\.s(\d+)-\S+\n    priority: (\d+)", text)
+    jobs = re.findall(r"wildcards: job=\S+\.s(\d+)-\S+\n    priority: (\d+)", text)
     selects = [int(priority) for seed, priority in jobs if int(seed) >= 100]
     own = [int(priority) for seed, priority in jobs if int(seed) < 100]
     assert min(selects) > max(own), text
@@ -424,6 +435,49 @@ def fail_for(ordering: str) -> Callable[[str], str]:
         f"if job.arms[0].ordering == {ordering!r}: sys.exit('the disk is on fire')\n"
     )
     return lambda text: text.replace("import argparse\n", check, 1)
+
+
+def test_what_is_no_folder_of_results_stops_the_workflow_before_it_runs(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (copy_project(tmp_path) / "results").symlink_to("/nonexistent")
+    make = ["make", "report", "CORES=1"]
+    done = subprocess.run(
+        make, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "error: results is a link to /nonexistent, which is no folder" in done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") < 4, done.stderr
+
+
+def test_a_terminated_make_ends_snakemake_and_blames_no_job(
+    project: Path, first: Done, edit: Runner, environment: dict[str, str]
+) -> None:
+    write_study(project, name="stopped")
+    # Two jobs of one core each: the second is not begun.
+    edit("scripts/train.py", lambda text: text.replace("import argparse\n", SLOW, 1))
+    make = ["make", "report", "STUDY=stopped", "CORES=1", "ALLOW_MISSING=0"]
+    process = subprocess.Popen(
+        make, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    begun = project / "results/stopped/begun"
+    deadline = time.monotonic() + 120
+    while not begun.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    text = process.communicate(timeout=120)[0].decode()
+    assert begun.exists() and process.returncode != 0, text
+    assert "Study stopped is not finished: it was stopped; logs under" in text
+    assert "the failed jobs stand above" not in text and "ALLOW_MISSING=1" in text
+    assert len(list((project / "results/stopped/records").glob("*.jsonl"))) == 1
+    with hold_study(project / "results/stopped"):  # Snakemake has gone
+        pass
+
+
+SLOW = """import argparse, pathlib, time
+pathlib.Path("results/stopped/begun").touch()
+time.sleep(3)
+"""
 
 
 def test_missing_pdf_library_is_found_before_training(

@@ -4,6 +4,7 @@ from bnorder.data import folder_state
 from bnorder.devices import cuda_devices
 from bnorder.dictionary import tables
 from bnorder.language import CODES, language
+from bnorder.locks import check_results
 from bnorder.records import code_hash, source_hash
 from bnorder.study import dataset_slug
 from bnorder.summary import summary
@@ -25,6 +26,7 @@ from bnorder.workflow import (
 
 TEMPLATE_SUFFIXES = (".css", ".html", ".j2", ".js", ".mplstyle", ".svg", ".yaml")
 
+or_exit(lambda: check_results(Path("results")))
 STUDY_FILE, OVERRIDES, STUDY = or_exit(lambda: configured_study(config))
 or_exit(lambda: check_claims(STUDY.claims))
 ALLOW_MISSING = or_exit(lambda: setting(config, "allow_missing"))
@@ -136,14 +138,17 @@ def closing_words():
 
 
 def failure_words():
+    scheduler = workflow.scheduler
+    failed = scheduler is None or bool(scheduler.failed)  # and not Ctrl-C or a SIGTERM alone
     # A job on a full disk may be unable to say so: its log lies there as well.
     words = full_disk(Path(RESULTS)) + short_of_memory(KILLS_BEFORE, memory_kills())
+    where = f"logs under {RESULTS}/logs/ (of data sets: results/data/logs/)"
+    state = f"the failed jobs stand above, their {where}" if failed else f"it was stopped; {where}"
     words += [
-        f"Study {STUDY.name} is not finished: the failed jobs stand above, their logs under "
-        f"{RESULTS}/logs/ (of data sets: results/data/logs/).",
+        f"Study {STUDY.name} is not finished: {state}.",
         "The same command goes on from what is finished.",
     ]
-    if not all(Path(record).exists() for record in RECORDS):
+    if not ALLOW_MISSING and not all(Path(record).exists() for record in RECORDS):
         words.append("A report that says what is missing: make report ALLOW_MISSING=1 …")
         words.append("(or snakemake --config allow_missing=1 …).")
     return "\n".join(words)

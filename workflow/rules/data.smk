@@ -13,6 +13,8 @@ rule study:
         f"{RESULTS}/logs/study.log",
     benchmark:
         f"{RESULTS}/benchmarks/study.tsv"
+    # Before any training: on a full cluster a report of what there is needs this file.
+    priority: len(JOBS) + 1
     conda:
         "../../environment.yml"
     resources:
@@ -37,6 +39,8 @@ rule data:
         "results/data/logs/{dataset}.log",
     benchmark:
         "results/data/benchmarks/{dataset}.tsv"
+    # Or all of one data set would be trained before the next is read, and no seed be whole.
+    priority: len(JOBS) + 1
     conda:
         "../../environment.yml"
     resources:
