@@ -462,7 +462,7 @@ def test_commands_are_ones_that_the_project_knows(command: str) -> None:
         done = subprocess.run(
             ["make", "--dry-run", *words[1:]], capture_output=True, text=True, check=True
         )
-        words = shlex.split(done.stdout.partition("--config")[2].split(";")[0])
+        words = shlex.split(done.stdout.partition("--config")[2].partition("\n")[0])
     else:
         words = words[words.index("--config") + 1 :]
     config = dict(word.partition("=")[::2] for word in words if re.match(r"[a-z_]+=", word))
