@@ -106,7 +106,7 @@ UNTESTABLE = {
     "another variant": ({"where": {"variant": "wide"}}, "claim A1: variant: 'wide': expected one"),
     "another data set": (
         {"where": {"dataset": "cifar10"}},
-        "claim A1: .*cifar10.*; expected a claim on what is simulated: dataset mnist, kmnist;",
+        "claim A1: .*CIFAR-10.*; expected a claim on what is simulated: dataset mnist, kmnist;",
     ),
     "the rest of one data set": (
         {"where": {"dataset": "rest"}},
