@@ -13,7 +13,12 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.get
 from bnorder.errors import exit_cleanly
 from bnorder.locks import hold_study
 from bnorder.report.fonts import require_fonts
-from bnorder.workflow import lift_default_rate_limit, remember_study_file, require_pdf_libraries
+from bnorder.workflow import (
+    date_back,
+    lift_default_rate_limit,
+    remember_study_file,
+    require_pdf_libraries,
+)
 
 min_version("9.20")
 
@@ -48,6 +53,7 @@ held = []  # locks, until this process ends
 onstart:
     # The profiles leave Snakemake's own lock out: it would outlive a killed run.
     exit_cleanly(lambda: held.append(hold_study(Path(RESULTS))))
+    exit_cleanly(lambda: date_back(Path(RESULTS, "study.yaml")))
     if not PUBLISHED:
         exit_cleanly(lambda: remember_study_file(Path(RESULTS), Path(STUDY_FILE)))
     # Found now, and not after hours of training. With conda the jobs bring their own.
