@@ -5,7 +5,7 @@ that a term does not name is averaged over, but for the variant, which is then `
 of a claim, `Estimate` and `Verdict`, is defined here too; `bnorder.statistics.verdicts` makes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -102,6 +102,12 @@ class Interval:
     mean: float
     ci_low: float
     ci_high: float
+
+
+def both_signs(ends: Iterable[tuple[float, float]]) -> bool:
+    """Does one interval lie wholly above zero, and another wholly below?"""
+    known = list(ends)
+    return any(low > 0 for low, _ in known) and any(high < 0 for _, high in known)
 
 
 @dataclass(frozen=True)

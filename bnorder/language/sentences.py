@@ -7,7 +7,7 @@ and of the 5 % level they lie, so that no sentence contradicts its own numbers b
 import math
 from collections.abc import Mapping, Sequence
 
-from bnorder.claims import ACCURACY, VERDICTS, Claim, Estimate, Gap, Moved, Verdict
+from bnorder.claims import ACCURACY, VERDICTS, Claim, Estimate, Gap, Moved, Verdict, both_signs
 from bnorder.language import Language, Reason, language, spoken
 from bnorder.language.names import dataset_words, ordering_words
 from bnorder.language.printing import LEVEL, MINUS, number, p_value
@@ -404,7 +404,7 @@ def _apart(claim: Claim, e: Estimate) -> bool:
         within = [-e.margin < i.ci_low and i.ci_high < e.margin for i in e.by_dataset]
         beyond = [i.ci_low > e.margin or i.ci_high < -e.margin for i in e.by_dataset]
         return any(within) and any(beyond)
-    return any(i.ci_low > 0 for i in e.by_dataset) and any(i.ci_high < 0 for i in e.by_dataset)
+    return both_signs((i.ci_low, i.ci_high) for i in e.by_dataset)
 
 
 def _alone(claim: Claim, e: Estimate) -> str:

@@ -66,16 +66,17 @@ def arm_words(row: Row, words: Language) -> str:
     )
 
 
-def classes_shown(orderings: Iterable[str], words: Language) -> str:
-    """How the marks read, for the classes that are there."""
-    shapes = {
-        "bn_first": ("circles", "class.bn_first"),
-        "act_first": ("triangles", "class.act_first"),
-        "none": ("squares", "without_bn"),
-    }
+MARKS = ("circles", "triangles", "squares")  # of the classes, in look.CLASS_ORDER
+LINES = ("solid", "dashed", "dotted")
+
+
+def classes_shown(looks: Sequence[str], orderings: Iterable[str], words: Language) -> str:
+    """How MARKS or LINES read, for the classes that are there."""
+    names = ("class.bn_first", "class.act_first", "without_bn")
     present = {Ordering(o).bn_class for o in orderings}
-    used = [shapes[c] for c in look.CLASS_ORDER if c in present]
-    return words.capital(words.join(words.say(s, words=words.say(w)) for s, w in used))
+    each = zip(look.CLASS_ORDER, looks, names, strict=True)
+    used = [words.say(key, words=words.say(name)) for c, key, name in each if c in present]
+    return words.capital(words.join(used))
 
 
 def _known_rows(table: Table, column: str) -> list[Row]:
@@ -96,7 +97,7 @@ def accuracy(results: Results, dataset: str, page_of: tuple[int, int], outside: 
             worst=amount(worst["mean"]),
             worst_arm=arm_words(worst, words),
         )
-    marks = classes_shown(results.study.orderings, words)
+    marks = classes_shown(MARKS, results.study.orderings, words)
     reading = words.say("accuracy.reading", marks=marks)
     left = words.say("accuracy.outside") if outside else ""
     some = some_drawn(len(results.study.seeds), words)
@@ -165,18 +166,6 @@ def blocks(orderings: Sequence[str], words: Language) -> Words:
         _sentences(words, message, words.say("blocks.reading")),
         words.say("blocks.alt", chains=semicolon.join(chains)),
     )
-
-
-def lines_shown(orderings: Iterable[str], words: Language) -> str:
-    """How the lines read, for the classes that are there."""
-    styles = {
-        "bn_first": ("solid", "class.bn_first"),
-        "act_first": ("dashed", "class.act_first"),
-        "none": ("dotted", "without_bn"),
-    }
-    present = {Ordering(o).bn_class for o in orderings}
-    used = [styles[c] for c in look.CLASS_ORDER if c in present]
-    return words.capital(words.join(words.say(s, words=words.say(w)) for s, w in used))
 
 
 def crossed(verdict: Row) -> bool:
@@ -262,7 +251,9 @@ def learning(results: Results, dataset: str, page_of: tuple[int, int]) -> Words:
         _sentences(
             words,
             message,
-            words.say("learning.reading", lines=lines_shown(results.study.orderings, words)),
+            words.say(
+                "learning.reading", lines=classes_shown(LINES, results.study.orderings, words)
+            ),
         ),
         words.say("learning.alt", panels=panels, message=message).strip(),
     )

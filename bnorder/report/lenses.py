@@ -180,7 +180,7 @@ def _words(
             smallest=significant(least["mean"]),
         )
     first = look.activation_words(results.study.activations[0], words)
-    lines = captions.lines_shown(results.study.orderings, words)
+    lines = captions.classes_shown(captions.LINES, results.study.orderings, words)
     reading = words.say(f"why.reading.{over}", activation=first, lines=lines)
     caption = f"{message}{words.templates['space']}{reading}".strip()
     return title, caption, words.say("why.alt", title=title, message=message)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from bnorder.claims import both_signs
 from bnorder.language import Language
 from bnorder.language.printing import (
     mark,
@@ -401,8 +402,8 @@ def advice(results: Results) -> list[dict[str, str]]:
 def _apart(verdict: Row) -> bool:
     """Do two data sets speak against each other, each by its own interval?"""
     each = [i for part in verdict["parts"] for i in part.get("by_dataset") or ()]
-    both = any(i["ci_low"] > 0 for i in each) and any(i["ci_high"] < 0 for i in each)
-    return both and verdict["type"] == "direction"
+    apart = both_signs((i["ci_low"], i["ci_high"]) for i in each)
+    return apart and verdict["type"] == "direction"
 
 
 def model(results: Results) -> dict[str, Any] | None:

@@ -168,7 +168,8 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
     writer = Writer(language("en"))
     claims, n = inputs.claims, len(inputs.grid.seeds)
     counted = counts(inputs.runs, inputs.missing)
-    headline, (opposite, lost) = claims.headline, _behind(inputs)
+    headline, behind = claims.headline, _behind(inputs)
+    opposite, lost = behind
     return {
         "format": FORMAT,
         "study": inputs.study,
@@ -190,18 +191,21 @@ def document(inputs: Inputs, verdicts: Sequence[Verdict]) -> dict[str, object]:
         "headline": headline,
         "opposite": [asdict(gap) for gap in opposite],
         "lost_under": [asdict(moved) for moved in lost],
-        "answer": writer.answer(verdicts, headline, opposite, lost),
+        "answer": writer.answer(verdicts, headline, *behind),
         "caveats": writer.caveats(verdicts, counted, n),
         "verdicts": [_verdict(v, writer) for v in verdicts],
         "translations": {
-            code: translation(inputs, verdicts, Writer(language(code)))
+            code: translation(inputs, verdicts, behind, Writer(language(code)))
             for code in CODES
             if code != "en"
         },
     }
 
 
-def _behind(inputs: Inputs) -> tuple[tuple[Gap, ...], tuple[Moved, ...]]:
+Behind = tuple[tuple[Gap, ...], tuple[Moved, ...]]
+
+
+def _behind(inputs: Inputs) -> Behind:
     """Of a headline claim that compares classes: the opposite differences that it averages over,
     and the variants under which it would have come out otherwise."""
     from bnorder.statistics.explore import opposite_gaps
@@ -214,13 +218,15 @@ def _behind(inputs: Inputs) -> tuple[tuple[Gap, ...], tuple[Moved, ...]]:
     return opposite_gaps(inputs.table), lost_under(controls(inputs.table))
 
 
-def translation(inputs: Inputs, verdicts: Sequence[Verdict], writer: Writer) -> dict[str, object]:
+def translation(
+    inputs: Inputs, verdicts: Sequence[Verdict], behind: Behind, writer: Writer
+) -> dict[str, object]:
     """The sentences of verdicts.json in another language, under the same keys."""
     claims, n = inputs.claims, len(inputs.grid.seeds)
     counted = counts(inputs.runs, inputs.missing)
     own = writer.own
     return {
-        "answer": writer.answer(verdicts, claims.headline, *_behind(inputs)),
+        "answer": writer.answer(verdicts, claims.headline, *behind),
         "caveats": writer.caveats(verdicts, counted, n),
         "source": {"name": own(claims.source_name), "about": own(claims.source_about)},
         "notes": [{**asdict(note), "text": own(note.text)} for note in claims.notes],

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bnorder.claims import ACCURACY, AXES, Claim, Gap, unit_of
+from bnorder.claims import ACCURACY, AXES, Claim, Gap, both_signs, unit_of
 from bnorder.statistics import estimates as est
 from bnorder.statistics.contrasts import RunTable, describe
 from bnorder.statistics.estimates import Floats
@@ -373,7 +373,7 @@ def opposite_gaps(table: RunTable) -> tuple[Gap, ...]:
             low, high = est.t_interval(d)
             first, second = (orders[c, cut] for c in CLASSES)
             gaps.append(Gap(dataset, first, second, float(d.mean()), float(low), float(high)))
-        if any(g.ci_low > 0 for g in gaps) and any(g.ci_high < 0 for g in gaps):
+        if both_signs((g.ci_low, g.ci_high) for g in gaps):
             found += gaps
     return tuple(found)
 
