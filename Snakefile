@@ -53,7 +53,7 @@ held = []  # locks, until this process ends
 onstart:
     # The profiles leave Snakemake's own lock out: it would outlive a killed run.
     exit_cleanly(lambda: held.append(hold_study(Path(RESULTS))))
-    exit_cleanly(lambda: date_back(Path(RESULTS, "study.yaml")))
+    exit_cleanly(lambda: date_back(Path(RESULTS), Path("results/data")))
     if not PUBLISHED:
         exit_cleanly(lambda: remember_study_file(Path(RESULTS), Path(STUDY_FILE)))
     # Found now, and not after hours of training. With conda the jobs bring their own.

@@ -116,13 +116,15 @@ def remember_study_file(results: Path, path: Path) -> None:
     write_atomically(results / MADE_BY, f"{path.absolute()}\n".encode(errors="surrogateescape"))
 
 
-def date_back(path: Path) -> None:
-    """Give a file that a wrong clock dated into the future the time of now.
+def date_back(*folders: Path) -> None:
+    """Give what a wrong clock dated into the future the time of now, in these folders.
 
-    Snakemake takes no output that is older than its input.
+    Snakemake takes no output that is older than its input, be it a data set of another study.
     """
-    if path.exists() and path.stat().st_mtime > time.time():
-        os.utime(path)
+    now = time.time()
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        if path.is_file() and path.stat().st_mtime > now:
+            os.utime(path, (now, now))
 
 
 def _study_file_of(results: Path) -> Path | None:

@@ -899,3 +899,17 @@ def test_a_file_is_published_under_the_name_that_it_has(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
     with pytest.raises(UserError, match="report/published/tiny: no published results"):
         workflow.published_source({"study": str(path), "from": "published"})
+
+
+def test_what_a_wrong_clock_dated_into_the_future_is_of_now(tmp_path: Path) -> None:
+    """A data set that was read under it would stop every training that came after."""
+    now = time.time()
+    for name, when in (("data/digits.pt", 3e7), ("mine/records/a.jsonl", 60), ("mine/b", -3e7)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (now + when, now + when))
+    workflow.date_back(tmp_path / "mine", tmp_path / "data", tmp_path / "nowhere")
+    dates = {p.name: p.stat().st_mtime - now for p in tmp_path.rglob("*") if p.is_file()}
+    assert 0 <= dates["digits.pt"] == dates["a.jsonl"] < 30
+    assert dates["b"] == pytest.approx(-3e7)
