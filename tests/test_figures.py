@@ -197,6 +197,16 @@ def test_inline_drawings_share_no_ids_and_follow_the_pages_colours(
         assert "<metadata" not in markup
 
 
+def test_no_sheet_covers_the_edges_that_show_where_to_scroll(
+    drawings: dict[str, Drawing],
+) -> None:
+    for key, drawing in drawings.items():
+        page = svg.for_page(drawing.svg, prefix=key, alt="")
+        width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', page).groups()  # type: ignore[union-attr]
+        assert f"M 0 {height} L {width} {height}" not in page
+        assert f"M 0 {height} L {width} {height}" in " ".join(drawing.svg.split())
+
+
 def test_words_of_a_model_term() -> None:
     assert captions.term_words("class[bn_first]:depth[2]", ENGLISH) == "BN first × 2 blocks"
     assert captions.term_words("activation[leaky_relu]", ENGLISH) == "LeakyReLU"

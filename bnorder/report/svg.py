@@ -23,9 +23,12 @@ _FONT = re.compile(r"font-family: [^;]+;? ?")
 def for_page(svg: str, *, prefix: str, alt: str) -> str:
     """Markup to stand in an HTML page, its alternative text as a label.
 
-    prefix: keeps the drawing's ids apart from other drawings'. Colours follow the page's scheme.
+    prefix: keeps the drawing's ids apart from other drawings'. Colours follow the page's scheme,
+    and the sheet is left out: the page's own shows that there is more to scroll to.
     """
     root = _slim(svg)
+    if root[0].get("style") == f"fill: {look.PAPER}":
+        root.remove(root[0])
     for node in root.iter():
         for name in ("id", HREF, "clip-path"):
             if name in node.attrib:
