@@ -350,3 +350,13 @@ def test_a_threshold_that_no_run_reaches_has_no_log_rank_test() -> None:
     statistic, p = survival._log_rank_test(np.full(4, 9.0), nobody, np.array([0, 0, 1, 1]))
     assert np.isnan(statistic)
     assert np.isnan(p)
+
+
+def test_as_few_runs_as_effects_are_no_model() -> None:
+    frame = simulated()
+    arms_, effects = frame.groupby(["ordering", "activation", "depth"]).ngroup(), 24
+    few = frame[(frame["seed"] == 0) & (arms_ < 12) | (frame["seed"] == 1) & (arms_ >= 12)]
+    assert len(few) == effects
+    for runs in (few, few.iloc[1:]):
+        model = mixed_model(runs)
+        assert not model.fitted and model.message == "it needs more runs than effects"

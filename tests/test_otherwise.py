@@ -243,6 +243,15 @@ def test_a_variant_that_takes_the_class_effect_away_is_told_in_the_answer() -> N
     assert otherwise.lost_under(otherwise.controls(RunTable(still, Grid.of_runs(still)))) == ()
 
 
+def test_a_variant_that_is_only_less_certain_takes_nothing_away() -> None:
+    row = {"dataset": "digits", "effect": "class", "variant": "base", "ci_low": 0.1, "ci_high": 0.5}
+    row |= {"mean": 0.3, "change": np.nan, "change_low": np.nan, "change_high": np.nan}
+    other = row | {"variant": "short", "ci_low": -0.05, "change": -0.1}
+    for p, lost in ((0.4, 0), (0.01, 1)):
+        found = pd.DataFrame([row | {"change_p_holm": np.nan}, other | {"change_p_holm": p}])
+        assert len(otherwise.lost_under(found)) == lost
+
+
 def test_a_study_of_one_variant_has_no_ladder() -> None:
     frame = runs()
     frame = frame[frame["variant"] == "base"].reset_index(drop=True)
