@@ -107,6 +107,7 @@ _KNOWN = {
                 "parameters": "number of trained parameters",
                 "replicas": "seeds that trained together as one network",
                 "threads": "threads of the process",
+                "kernels": "PyTorch's own kernels, or fused ones and the digest of their source",
                 "part": "number of the claim's part, from 0",
                 "layer": "number of the layer among those of its kind; 0: the whole network",
                 "runs": "runs of the arm that are there",
@@ -245,7 +246,7 @@ TABLES = (
         f"{_RUN} status diverged_step n_train {_TEST} test_error_area steps parameters "
         "steps_to_{threshold} gradient_slope@{step} bn_input_mean_cv bn_input_variance_cv "
         "running_loss_pp wall_seconds train_seconds evaluate_seconds images_per_second "
-        "replicas probe_seconds python torch system device threads "
+        "replicas probe_seconds python torch system device threads kernels "
         "config_hash code_hash data_sha256",
     ),
     _table(
@@ -267,7 +268,7 @@ TABLES = (
         "study has a selection.",
         f"{_RUN} status diverged_step n_train {_TEST} test_error_area steps parameters "
         "steps_to_{threshold} wall_seconds train_seconds evaluate_seconds images_per_second "
-        "replicas probe_seconds python torch system device threads "
+        "replicas probe_seconds python torch system device threads kernels "
         "config_hash code_hash data_sha256",
     ),
     _table(

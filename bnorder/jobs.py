@@ -10,11 +10,13 @@ from pathlib import Path
 
 import torch
 
+from bnorder import fused, kernels
 from bnorder.captured import CapturedTrainer
 from bnorder.checkpoints import JobFiles
 from bnorder.data import Dataset
 from bnorder.devices import processor
 from bnorder.errors import UserError
+from bnorder.fused import FusedTrainer
 from bnorder.probing import ProbedTrainer
 from bnorder.records import Cost, Provenance, Record, code_hash
 from bnorder.study import Job, Recipe, Run, Study
@@ -40,8 +42,8 @@ def train_job(
     device = pick_device()
     _require_precision(study, job, device)
     together = len(job.seeds) if device.type == "cuda" else study.seeds_together
-    kind = trainer_kind(device, study.probes)
-    files = job_files(job, dataset, device, folder, code_hash(study.probes))
+    own = kernels_here(study, device)
+    files = job_files(job, dataset, device, folder, code_hash(study.probes), own)
     hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
     if folder:
         files.load_finished(hashes)
@@ -51,7 +53,7 @@ def train_job(
         recipe = study.recipe_for(runs[0].arm.variant)
         set_exactness(recipe)
         report = progress and partial(_add_progress, progress, len(files.finished))
-        config = hashes[runs[0].id]
+        config, kind = hashes[runs[0].id], trainer_kind(device, study.probes, own, recipe)
         files.add(train(runs, recipe, dataset, device, config, report, files, kind))
     return [files.finished[run.id] for run in job.runs]
 
@@ -66,11 +68,36 @@ def _require_precision(study: Study, job: Job, device: torch.device) -> None:
         )
 
 
-def trainer_kind(device: torch.device, probes: bool) -> type[Trainer]:
-    """The way to train that suits a device and a study; their runs' numbers are the same."""
+def kernels_here(study: Study, device: torch.device) -> str:
+    """Which kernels a study's runs take here, as their provenance says it.
+
+    Those of fused.c are for one core and no probe, which reads between the layers that they fuse.
+    Where they cannot be had, a line says why: training is then the same, but slower.
+    """
+    one_core = device.type == "cpu" and torch.get_num_threads() == 1
+    if study.kernels != "fused" or study.probes or not one_core:
+        return kernels.TORCH
+    try:
+        fused.require()
+    except kernels.Unavailable as reason:
+        print(f"kernels: PyTorch's own, which are slower: {reason}", flush=True)
+        return kernels.TORCH
+    return kernels.name()
+
+
+def trainer_kind(
+    device: torch.device, probes: bool, own: str = kernels.TORCH, recipe: Recipe | None = None
+) -> type[Trainer]:
+    """The way to train that suits a device and a study; up to rounding, runs are the same.
+
+    own: as `kernels_here` says; they compute in float32 and leave other precisions to PyTorch.
+    """
     if probes:
         return ProbedTrainer
-    return CapturedTrainer if device.type == "cuda" else Trainer
+    if device.type == "cuda":
+        return CapturedTrainer
+    exact = recipe is None or recipe.precision == "float32"
+    return FusedTrainer if own != kernels.TORCH and exact else Trainer
 
 
 def _packs(job: Job, together: int) -> Iterator[list[Run]]:
@@ -81,9 +108,14 @@ def _packs(job: Job, together: int) -> Iterator[list[Run]]:
 
 
 def job_files(
-    job: Job, dataset: Dataset, device: torch.device, folder: Path | None, code: str
+    job: Job,
+    dataset: Dataset,
+    device: torch.device,
+    folder: Path | None,
+    code: str,
+    own: str = kernels.TORCH,
 ) -> JobFiles:
-    """A job's checkpoints; only the same code, data, torch, device and threads may use them.
+    """A job's checkpoints; only the same code, data, torch, device, threads and kernels use them.
 
     Without a folder none is ever due.
     """
@@ -94,6 +126,7 @@ def job_files(
         "torch": made_by.torch,
         "device": made_by.device,
         "number of threads": str(made_by.threads),
+        "kernels": own,
     }
     if folder is None:
         return JobFiles(Path(), job.name, identity, seconds_between=math.inf)
@@ -166,6 +199,9 @@ def _record(
         ),
         provenance=provenance(trainer.device),
     )
+    if isinstance(trainer, FusedTrainer):
+        made_by = replace(record.provenance, kernels=kernels.name())
+        return replace(record, provenance=made_by)
     if not isinstance(trainer, ProbedTrainer):
         return record
     cost = replace(record.cost, probe_seconds=trainer.probe_seconds / together)

@@ -76,6 +76,7 @@ class Provenance:
     system: str
     device: str
     threads: int
+    kernels: str = "torch"  # or "fused" and the digest of fused.c
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,7 @@ class Study:
     seeds_together: int
     arms_per_job: int
     jobs_per_gpu: int
+    kernels: str
     thresholds: tuple[float, ...]
     data_dirs: tuple[str, ...]
     claims: str

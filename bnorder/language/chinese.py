@@ -621,6 +621,7 @@ PAGE = {
     "made.system": "系统",
     "made.device": "硬件",
     "made.threads": "每次训练的线程数",
+    "made.kernels": "计算内核",
     "made.bnorder": "bnorder",
     "arms": "全部组合",
     "arms.caption": "各组合的最终测试准确率",

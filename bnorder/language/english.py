@@ -765,6 +765,7 @@ PAGE = {
     "made.system": "System",
     "made.device": "Hardware",
     "made.threads": "Threads a run",
+    "made.kernels": "Kernels",
     "made.bnorder": "bnorder",
     "arms": "Every arm",
     "arms.caption": "Final test accuracy of every arm",

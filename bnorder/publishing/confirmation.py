@@ -13,6 +13,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
+from bnorder import kernels
 from bnorder.errors import UserError
 from bnorder.files import replacing
 from bnorder.records import Record, code_hash
@@ -218,7 +219,7 @@ def condition_of(again: Record, record: Record) -> str:
         *([moved] if here.device != was.device else []),
         *(["other_threads"] if here.threads != was.threads else []),
         *([packing] if together != before else []),
-        *(["other"] if here.torch != was.torch else []),
+        *(["other"] if (here.torch, here.kernels) != (was.torch, was.kernels) else []),
     ]
     if not changes:
         return "again"
@@ -266,7 +267,7 @@ def compare(study: Study, training: Training) -> list[Comparison]:
     """Train once more and hold each run to its published record."""
     import torch
 
-    from bnorder import jobs
+    from bnorder import fused, jobs
     from bnorder.training import set_exactness
     from bnorder.whole_study import cached_dataset
 
@@ -281,7 +282,10 @@ def compare(study: Study, training: Training) -> list[Comparison]:
             f"data set {arm.dataset}: other images than those of the published runs; expected the "
             "same, compare its checksum with that in the report"
         )
-    kind = jobs.trainer_kind(device, study.probes)
+    own = training.published[0].provenance.kernels
+    if own != kernels.TORCH:
+        fused.require()
+    kind = jobs.trainer_kind(device, study.probes, own, recipe)
     trained = jobs.train(
         training.runs, recipe, dataset, device, training.published[0].config_hash, kind=kind
     )
@@ -322,7 +326,7 @@ def _changed(record: Record, condition: str) -> How | None:
         "other_device": replace(how, device="cpu" if on_gpu else "cuda"),
     }
     found = changes[condition]
-    if was.torch != torch_here():
+    if was.torch != torch_here() or was.kernels not in (kernels.TORCH, kernels.name()):
         return None
     changed = found != how or condition in ("again", "other_machine")
     if not changed or (found.device == "cuda" and not here):

@@ -374,7 +374,7 @@ def provenance_rows(results: Results, version: str) -> list[dict[str, Any]]:
     return [{"key": k, "values": v} for k, v in rows if v and all(v)]
 
 
-_VERSIONS = ("python", "torch", "system", "device", "threads")
+_VERSIONS = ("python", "torch", "system", "device", "threads", "kernels")
 
 
 def advice(results: Results) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from bnorder.study import Arm
 WATTS_A_THREAD = 15.0
 WATTS_A_GPU = 400.0
 GPU = re.compile(r"NVIDIA|GeForce|Tesla|Quadro|RTX|Radeon|Instinct", re.IGNORECASE)
-MADE_BY = ("python", "torch", "system", "device", "threads", "code_hash")
+MADE_BY = ("python", "torch", "system", "device", "threads", "kernels", "code_hash")
 
 
 def facts(

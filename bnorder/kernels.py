@@ -1,0 +1,140 @@
+"""fused.c, compiled for this very processor by the C compiler at hand, and loaded.
+
+The compiled file is kept in the user's own folder for temporary files, by a digest of the source,
+the command and the processor: a cluster's nodes that differ never share one.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from bnorder.errors import UserError
+
+SOURCE = Path(__file__).with_name("fused.c")
+TORCH = "torch"  # what provenance calls PyTorch's own kernels
+LANES = 16  # channels that go together: the source's widest vector
+# No fast-math: not-a-number has to stay one, and sums keep their order.
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
+NATIVE = ("-march=native", "-mcpu=native")  # the second is how some compilers for ARM call it
+COMPILERS = ("cc", "gcc", "clang")
+PATIENCE = 120  # seconds that a compiler may take
+
+
+class Unavailable(UserError):
+    """Why there are no kernels of ours on this machine, in a few words."""
+
+
+class Activation(ctypes.Structure):
+    """`elu`, or a slope left of zero; see fused.c for its fields."""
+
+    _fields_ = (("elu", ctypes.c_int32), ("gain", ctypes.c_float), ("slope", ctypes.c_float))
+
+
+class Group(ctypes.Structure):
+    """A group of layers and the shape of what it makes, as fused.c has them."""
+
+    _fields_ = (
+        ("images", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("replicas", ctypes.c_int64),
+        ("kernel", ctypes.c_int64),
+        ("pooled", ctypes.c_int64),
+        ("act1", Activation),
+        ("act2", Activation),
+    )
+
+
+class Coefficients(ctypes.Structure):
+    """Addresses of what a group's backward pass needs of each channel."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("mean", "a", "b", "k"))
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The kernels, compiled if need be. Raises Unavailable where that cannot be done."""
+    compiler = _compiler()
+    file = _folder() / f"{_digest(compiler)}.so"
+    if not file.exists():
+        _compile(compiler, file)
+    try:
+        kernels = ctypes.CDLL(str(file))
+    except OSError as error:
+        file.unlink(missing_ok=True)  # cut short by a full disk, say: the next job makes it again
+        raise Unavailable(f"the compiled kernels cannot be loaded: {error}") from None
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    kernels.prepare.argtypes = (pointer,) * 9
+    kernels.forward.argtypes = (pointer,) * 7
+    kernels.gradient_sums.argtypes = (pointer, integer, *(pointer,) * 5)
+    kernels.backward.argtypes = (pointer,) * 12
+    for function in (kernels.prepare, kernels.forward, kernels.gradient_sums, kernels.backward):
+        function.restype = None
+    return kernels
+
+
+def name() -> str:
+    """What provenance calls these kernels: "fused" and eight digits of the source's SHA-256."""
+    return f"fused {hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]}"
+
+
+def _compiler() -> list[str]:
+    """The command that $CC names, or the first compiler there is."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [[name] for name in COMPILERS]:
+        if shutil.which(command[0]):
+            return command
+    looked_for = named[0] if named else ", ".join(COMPILERS)
+    raise Unavailable(f"no C compiler ({looked_for})")
+
+
+def _folder() -> Path:
+    """The user's own folder for temporary files of this kind, or a reason why there is none."""
+    folder = Path(tempfile.gettempdir()) / f"bnorder-kernels-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise Unavailable(f"{folder} is another user's")
+    except OSError as error:
+        raise Unavailable(f"{folder}: {error.strerror}") from None
+    return folder
+
+
+def _digest(compiler: list[str]) -> str:
+    """Of all that decides what is compiled: source, command and processor."""
+    parts = [SOURCE.read_text(encoding="utf-8"), *compiler, *FLAGS, platform.machine()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        telling = ("model name", "flags", "Features")
+        parts += [line for line in lines if line.startswith(telling)][:2]
+    except OSError:
+        parts.append(platform.processor())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _compile(compiler: list[str], file: Path) -> None:
+    """Make `file` at once or not at all; several jobs may do so at the same time."""
+    said = ""
+    for native in (*NATIVE, ""):
+        descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".so")
+        os.close(descriptor)
+        command = [*compiler, *FLAGS, *([native] if native else []), str(SOURCE), "-o", name]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            said = done.stderr.strip().splitlines()[0][:200] if done.stderr.strip() else ""
+            if done.returncode == 0:
+                os.replace(name, file)
+                return
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)[:200]
+        finally:
+            Path(name).unlink(missing_ok=True)
+    raise Unavailable(f"{compiler[0]} does not compile {SOURCE.name}: {said}")
