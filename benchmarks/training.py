@@ -3,9 +3,10 @@
 tutorial_0, tutorial_1: what a user would write - torchvision's data set, transforms, a DataLoader
 with 0 or 1 workers, an eager model in the default layout, torch.optim.Adam, `loss.item()` at each
 step - in an environment as it comes.
-ours: one step of `Trainer` - batch, forward, backward, optimiser - with as many seeds together as
-the study says, in the environment of a training job.
+ours: one step of the trainer that a job takes - batch, forward, backward, optimiser - with as many
+seeds together as the study says, in the environment of a training job.
 floor: forward and backward of the same packed network on a fixed batch, and nothing else.
+plain: as ours, but with PyTorch's own kernels (KERNELS=torch).
 ceiling: a matrix product as large as the multiplications and additions of forward and backward:
 what the core could do at most, were nothing ever read or written but in its cache.
 
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,12 @@ from bnorder.errors import UserError, exit_cleanly
 
 BATCH = 128
 STEPS = 16  # of each contestant in a round: a worker has two batches ready before the first
-CONTESTANTS = ("ours", "floor", "ceiling", "tutorial_0", "tutorial_1")
+CONTESTANTS = ("ours", "floor", "plain", "ceiling", "tutorial_0", "tutorial_1")
 JOB_ENVIRONMENT = {  # as workflow/rules/train.smk sets it
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 
@@ -133,7 +136,12 @@ def serve(name: str, number: int, data_file: Path) -> None:
 
     arm, dataset = arms()[number], data.load(data_file)
     recipe = load_study("studies/article.yaml").recipe
-    makers = {"ours": our_step, "floor": floor_step, "ceiling": ceiling_step}
+    makers = {
+        "ours": our_step,
+        "floor": floor_step,
+        "plain": partial(our_step, kernels="torch"),
+        "ceiling": ceiling_step,
+    }
     if name in makers:
         step = makers[name](arm, recipe, dataset)
     else:
@@ -147,15 +155,27 @@ def serve(name: str, number: int, data_file: Path) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-def our_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
-    import itertools
-
+def our_trainer(arm: Any, recipe: Any, dataset: Any, kernels: str = "fused") -> Any:
+    """The trainer of a job, with as many seeds as the study says."""
     import torch
 
-    from bnorder.training import Tally, Trainer
+    from bnorder import jobs
+    from bnorder.study import load_study
 
-    seeds = range(replicas("ours"))
-    trainer = Trainer(arm, recipe, dataset, seeds, torch.device("cpu"))
+    study, device = load_study("studies/article.yaml", {"kernels": kernels}), torch.device("cpu")
+    here = jobs.kernels_here(study, device)
+    if here.split()[0] != kernels:
+        raise UserError(f"kernels: {here}; expected {kernels}, in a process of one thread")
+    kind = jobs.trainer_kind(device, study.probes, here, recipe)
+    return kind(arm, recipe, dataset, range(study.seeds_together), device)
+
+
+def our_step(arm: Any, recipe: Any, dataset: Any, kernels: str = "fused") -> Callable[[], None]:
+    import itertools
+
+    from bnorder.training import Tally
+
+    trainer = our_trainer(arm, recipe, dataset, kernels)
     order, steps, tally = trainer._next_order(), itertools.count(), Tally()
 
     def step() -> None:
@@ -166,12 +186,9 @@ def our_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
 
 
 def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
-    import torch
+    from bnorder.training import cross_entropy
 
-    from bnorder.training import Trainer, cross_entropy
-
-    seeds = range(replicas("floor"))
-    trainer = Trainer(arm, recipe, dataset, seeds, torch.device("cpu"))
+    trainer = our_trainer(arm, recipe, dataset)
     images, labels = trainer.images.batch(trainer._next_order()[0])
 
     def step() -> None:

@@ -257,6 +257,41 @@ void forward(const Group *group, const float *u, const float *scale, const float
     else WITH(plain_with, group->act2, group, u, scale, shift, y);
 }
 
+/* y of x where scale and shift are known beforehand: u is never written to memory.
+   scratch: for one padded image, one image's u, one image's `largest` and, behind it, `where`. */
+void infer(const Group *group, const float *x, const float *taps, const float *bias,
+           const float *scale, const float *shift, float *y, float *scratch) {
+    Group one = *group;
+    one.images = 1;
+    const int64_t rows = group->height * group->width, size = rows * group->channels;
+    const int64_t inputs = group->kernel ? rows * group->replicas : size;
+    const int64_t pooled = (group->height / 2) * (group->width / 2) * group->channels;
+    const int64_t outputs = group->pooled ? pooled : size;
+    float *u = scratch, *largest = u + size, *where = largest + size, *padded = where + size;
+    for (int64_t image = 0; image < group->images; image++, x += inputs, y += outputs) {
+        prepare(&one, x, taps, bias, u, 0, 0, 0, padded);
+        forward(&one, u, scale, shift, y, largest, (uint8_t *)where);
+    }
+}
+
+/* ---- the batch ---- */
+
+/* A training batch's pixels (batch, pixels, replicas * channels), each as (pixel - offset) * scale.
+   images: (n, channels, pixels); index: (batch, replicas); offset, scale: (channels,) */
+void take(const uint8_t *restrict images, int64_t channels, int64_t pixels,
+          const int64_t *restrict index, int64_t batch, int64_t replicas,
+          const float *restrict offset, const float *restrict scale, float *restrict out) {
+    const int64_t stride = replicas * channels;
+    for (int64_t row = 0; row < batch; row++, out += pixels * stride)
+        for (int64_t replica = 0; replica < replicas; replica++) {
+            const uint8_t *from = images + index[row * replicas + replica] * channels * pixels;
+            for (int64_t c = 0; c < channels; c++)
+                for (int64_t pixel = 0; pixel < pixels; pixel++)
+                    out[pixel * stride + replica * channels + c] =
+                        (from[c * pixels + pixel] - offset[c]) * scale[c];
+        }
+}
+
 /* ---- backwards ---- */
 
 /* Adds the sums of dz and of dz * (u - mean) in each channel, dz being the gradient before act2, to

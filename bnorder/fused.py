@@ -42,7 +42,25 @@ class FusedTrainer(training.Trainer):
         device: torch.device,
     ) -> None:
         super().__init__(arm, recipe, dataset, seeds, device)
+        self.images = FusedImages(**vars(self.images))
         fuse(self.network)
+
+
+class FusedImages(training.Images):
+    """`Images`, whose batches are gathered and scaled in one pass, to the same last bit."""
+
+    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        batch, replicas = index.shape
+        _, channels, height, width = self.train_images.shape
+        shape = (batch, replicas * channels, height, width)
+        out = torch.empty(shape, memory_format=torch.channels_last)
+        index = index.contiguous()
+        kernels.library().take(
+            *(_address(self.train_images), channels, height * width),
+            *(_address(index), batch, replicas),
+            *map(_address, (self.offset, self.scale, out)),
+        )
+        return out, self.train_labels[index].t()
 
 
 @cache
@@ -231,6 +249,8 @@ class Fused(torch.autograd.Function):
     ) -> torch.Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         group, tile = stage.group(x)
+        if torch.is_inference_mode_enabled() and not stage.layers[0].training:
+            return _infer(stage, group, tile, x)
         taps = None if weight is None else _taps(weight, group.replicas)
         u, moments = _prepare(stage, group, x, taps, bias)
         layer = stage.batch_norm
@@ -357,6 +377,31 @@ def _forward(
     arguments = (u, scale, shift, y, largest, where)
     kernels.library().forward(ctypes.byref(group), *map(_address, arguments))
     return y, largest, where
+
+
+def _infer(stage: Stage, group: Group, tile: int, x: torch.Tensor) -> torch.Tensor:
+    """y where nobody will ask for a derivative and batch norm has its running statistics."""
+    convolution, layer = stage.convolution, stage.batch_norm
+    taps, bias = None, torch.zeros(group.channels)
+    channels = group.channels // tile
+    if convolution is not None:
+        taps = _taps(convolution.weight, group.replicas)
+        bias = bias if convolution.bias is None else convolution.bias
+    scale, shift = torch.ones(channels), torch.zeros(channels)
+    if layer is not None:
+        mean, variance = _moments(layer, None, tile, 0)
+        scale = layer.weight * (variance + layer.eps).rsqrt()
+        shift = layer.bias - mean * scale
+    height, width = x.shape[2:]
+    if stage.pools:
+        height, width = height // 2, width // 2
+    shape = (group.images, channels, height, width)
+    y = torch.empty(shape, memory_format=torch.channels_last)
+    room = torch.empty(3 * group.height * group.width * group.channels + _scratch(group).numel())
+    scale, shift = _tiled(scale, tile), _tiled(shift, tile)
+    arguments = (x, taps, bias, scale, shift, y, room)
+    kernels.library().infer(ctypes.byref(group), *map(_address, arguments))
+    return y
 
 
 def _gradient_sums(

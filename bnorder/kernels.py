@@ -76,8 +76,10 @@ def library() -> ctypes.CDLL:
     kernels.forward.argtypes = (pointer,) * 7
     kernels.gradient_sums.argtypes = (pointer, integer, *(pointer,) * 5)
     kernels.backward.argtypes = (pointer,) * 12
-    for function in (kernels.prepare, kernels.forward, kernels.gradient_sums, kernels.backward):
-        function.restype = None
+    kernels.infer.argtypes = (pointer,) * 8
+    kernels.take.argtypes = (pointer, integer, integer, pointer, integer, integer, *(pointer,) * 3)
+    for name in ("prepare", "forward", "gradient_sums", "backward", "infer", "take"):
+        getattr(kernels, name).restype = None
     return kernels
 
 

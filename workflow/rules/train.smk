@@ -36,9 +36,10 @@ rule train:
         # The study in the bucket has them already, and its name says so.
         overrides=[] if stored_elsewhere() else SET_OVERRIDES,
     # glibc hands every large tensor back to the kernel otherwise, and page faults then cost more
-    # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts.
+    # than the arithmetic; 32 MiB is the largest mmap threshold that it accepts. Huge pages spare
+    # the processor looking up where a page lies.
     shell:
-        "OMP_NUM_THREADS={threads} MALLOC_MMAP_THRESHOLD_=33554432 "
+        "GLIBC_TUNABLES=${{GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}} OMP_NUM_THREADS={threads} MALLOC_MMAP_THRESHOLD_=33554432 "
         "MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456 "
         "python scripts/train.py --study {input.study:q} {params.overrides:q} "
         "--job {wildcards.job:q} --data {input.data:q} --out {output.records:q} > {log:q} 2>&1"
