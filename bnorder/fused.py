@@ -115,7 +115,7 @@ def _channels(layer: nn.Module) -> int | None:
 def _share(ours: torch.Tensor | None, exact: torch.Tensor | None) -> float:
     assert ours is not None and exact is not None
     difference = (ours.detach().double() - exact.detach()).abs().max()
-    return float(difference / exact.detach().abs().max())
+    return float(difference / exact.detach().abs().max().clamp_min(1e-12))
 
 
 def fuse(network: Network) -> None:

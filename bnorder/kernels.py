@@ -67,10 +67,14 @@ def library() -> ctypes.CDLL:
     if not file.exists():
         _compile(compiler, file)
     try:
-        kernels = ctypes.CDLL(str(file))
-    except OSError as error:
+        return _declared(ctypes.CDLL(str(file)))
+    except (OSError, AttributeError) as error:
         file.unlink(missing_ok=True)  # cut short by a full disk, say: the next job makes it again
         raise Unavailable(f"the compiled kernels cannot be loaded: {error}") from None
+
+
+def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
+    """With the types of what its functions take; fused.c says what it is."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
     kernels.prepare.argtypes = (pointer,) * 9
     kernels.forward.argtypes = (pointer,) * 7

@@ -1,0 +1,310 @@
+"""Fused kernels must give what the layers give, one after the other, but for rounding."""
+
+import platform
+import stat
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bnorder import data, fused, jobs, kernels, training
+from bnorder.captured import CapturedTrainer
+from bnorder.fused import Body, FusedTrainer, Stage
+from bnorder.network import Network
+from bnorder.probing import ProbedTrainer
+from bnorder.records import Record
+from bnorder.study import Arm, Recipe, Run, load_study
+
+CPU = torch.device("cpu")
+STUDY = load_study("studies/quick.yaml")
+ORDERINGS = ["bn-act-conv", "act-bn-conv", "conv-bn-act", "conv-act-bn", "conv-act", "bn-conv-act"]
+ROUNDING = 1e-5  # share of the greatest value
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.prepare("digits")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Nothing compiled yet; the folder for temporary files is the test's own."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for cached in (kernels.library, fused.require):
+        cached.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    for cached in (kernels.library, fused.require):
+        cached.cache_clear()
+
+
+def arm(ordering: str = "conv-bn-act", activation: str = "relu", depth: int = 2) -> Arm:
+    return Arm("digits", ordering, activation, depth, "base")
+
+
+def recipe(**changes: object) -> Recipe:
+    return replace(STUDY.recipe, **{"epochs": 2, "train_images": 640, **changes})
+
+
+def convolution(replicas: int, kernel: int = 3, width: int = 16, bias: bool = False) -> nn.Conv2d:
+    pad = kernel // 2
+    return nn.Conv2d(replicas, width * replicas, kernel, padding=pad, groups=replicas, bias=bias)
+
+
+GROUPS: dict[str, tuple[list[nn.Module], int]] = {
+    "bn, pool, relu": ([nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU()], 8),
+    "bn, pool, elu, odd size": ([nn.BatchNorm2d(32), nn.MaxPool2d(2), nn.ELU()], 7),
+    "elu, bn, pool": ([nn.ELU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)], 8),
+    "relu, bn": ([nn.ReLU(), nn.BatchNorm2d(48)], 5),
+    "leaky, bn, leaky": ([nn.LeakyReLU(0.1), nn.BatchNorm2d(16), nn.LeakyReLU(0.3)], 6),
+    "bn": ([nn.BatchNorm2d(16)], 6),
+    "bn of an image": ([nn.BatchNorm2d(1), nn.ReLU()], 8),
+    "bn of two replicas' images": ([nn.ReLU(), nn.BatchNorm2d(2)], 28),
+    "bn of a colour image": ([nn.BatchNorm2d(3), nn.ELU()], 32),
+    "convolution, bn, pool, relu": (
+        [convolution(1), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU()],
+        28,
+    ),
+    "convolution with bias, elu, bn, pool": (
+        [convolution(2, bias=True), nn.ELU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)],
+        9,
+    ),
+    "convolution, pool": ([convolution(3, bias=True), nn.MaxPool2d(2)], 8),
+    "convolution, relu, bn": ([convolution(2), nn.ReLU(), nn.BatchNorm2d(32)], 7),
+    "wide convolution alone": ([convolution(1, width=48, bias=True)], 6),
+    "convolution of 1 x 1": ([convolution(2, kernel=1), nn.BatchNorm2d(32)], 6),
+    "convolution of 5 x 5": ([convolution(2, kernel=5), nn.BatchNorm2d(32), nn.ELU()], 6),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_group_agrees_with_its_layers_in_float64(name: str) -> None:
+    layers, size = GROUPS[name]
+    (stage,) = Body(layers).stages
+    assert isinstance(stage, Stage)
+    assert fused.disagreement(layers, size) < ROUNDING
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_without_a_derivative_a_group_agrees_too(name: str) -> None:
+    layers, size = deepcopy(GROUPS[name][0]), GROUPS[name][1]
+    channels = next(c for c in map(fused._channels, layers) if c)
+    plain = nn.Sequential(*layers)
+    plain(torch.randn(16, channels, size, size))  # moves the running statistics
+    plain.eval()
+    images = torch.randn(5, channels, size, size)
+    with torch.inference_mode():
+        torch.testing.assert_close(Body(layers)(images), plain(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names vectors of x86")
+@pytest.mark.parametrize("narrower", ["-mno-avx512f", "-mno-avx"])
+def test_narrower_vectors_agree(
+    narrower: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", f"cc {narrower}")
+    assert max(fused.disagreement(*group) for group in GROUPS.values()) < ROUNDING
+
+
+def test_every_order_is_fused_but_for_the_convolutions_of_blocks() -> None:
+    for ordering in ORDERINGS:
+        for depth in (2, 5):
+            network = Network(arm(ordering, depth=depth), recipe(), (1, 28, 28), 10, [0, 1])
+            rest = [s for s in Body(network.body).stages if not isinstance(s, Stage)]
+            assert len(rest) == depth - 1
+            assert all(isinstance(layer, nn.Conv2d) for layer in rest)
+
+
+def test_what_no_kernel_fits_goes_layer_by_layer() -> None:
+    layers = [nn.BatchNorm2d(12), nn.MaxPool2d(2), nn.ReLU()]
+    images = torch.randn(4, 12, 6, 6)
+    ours = Body(layers)(images)
+    assert torch.equal(ours, nn.Sequential(*deepcopy(layers))(images))
+    (layer,) = Body([nn.GELU()]).stages
+    assert isinstance(layer, nn.GELU)
+
+
+@pytest.mark.parametrize("layers", [[nn.MaxPool2d(2), nn.ReLU()], [nn.ReLU(), nn.BatchNorm2d(16)]])
+def test_not_a_number_stays_one(layers: list[nn.Module]) -> None:
+    images = torch.randn(2, 16, 4, 4)
+    images[1, 5, 2, 3] = torch.nan
+    assert Body(layers)(images)[1, 5].isnan().any()
+
+
+def gradients(network: Network, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    training.cross_entropy(network(images), labels).sum().backward()
+    return torch.cat(
+        [p.grad.double().flatten() for p in network.parameters() if p.grad is not None]
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu"])
+@pytest.mark.parametrize("ordering", ORDERINGS)
+def test_a_network_has_the_gradients_of_float64(
+    ordering: str, activation: str, digits: data.Dataset
+) -> None:
+    where = arm(ordering, activation)
+    trainer = FusedTrainer(where, recipe(), digits, [3, 7], CPU)
+    images, labels = trainer.images.batch(trainer._next_order()[0])
+    exact = training.Trainer(where, recipe(), digits, [3, 7], CPU).network.double()
+    ours, theirs = (
+        gradients(trainer.network, images, labels),
+        gradients(exact, images.double(), labels),
+    )
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
+def trained(kind: type[training.Trainer], where: Arm, digits: data.Dataset) -> list[Record]:
+    runs = [Run(where, seed) for seed in (3, 7)]
+    return jobs.train(runs, recipe(), digits, CPU, "config", kind=kind)
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+def test_training_goes_the_plain_way(ordering: str, digits: data.Dataset) -> None:
+    ours = trained(FusedTrainer, arm(ordering), digits)
+    plain = trained(training.Trainer, arm(ordering), digits)
+    for mine, other in zip(ours, plain, strict=True):
+        for a, b in zip(mine.curve, other.curve, strict=True):
+            assert a.test_loss == pytest.approx(b.test_loss, rel=0.05)
+            assert abs(a.test_correct - b.test_correct) < 0.03 * mine.n_test
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_bit(digits: data.Dataset) -> None:
+    first, second = (trained(FusedTrainer, arm("conv-act-bn", "elu"), digits) for _ in range(2))
+    assert [record.curve for record in first] == [record.curve for record in second]
+
+
+def test_a_run_goes_on_from_its_checkpoint_to_the_last_bit(digits: data.Dataset) -> None:
+    where, states = arm("bn-act-conv"), []
+    whole = FusedTrainer(where, recipe(), digits, [3, 7], CPU)
+    whole.run(at_epoch_end=lambda: states.append(deepcopy(whole.state())))
+    rest = FusedTrainer(where, recipe(), digits, [3, 7], CPU)
+    rest.restore(states[0])
+    rest.run()
+    assert rest.curves == whole.curves
+
+
+def test_batches_are_the_same_to_the_last_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for channels in (1, 3):
+        pixels = torch.randint(0, 256, (20, channels, 6, 5), generator=generator).byte()
+        labels = torch.arange(20)
+        offset, scale = torch.rand(2, channels, 1, 1, generator=generator)
+        plain = training.Images(pixels, labels, pixels, labels, 90 * offset, scale)
+        index = torch.randint(0, 20, (7, 2), generator=generator)
+        for mine, other in zip(
+            fused.FusedImages(**vars(plain)).batch(index), plain.batch(index), strict=True
+        ):
+            assert torch.equal(mine, other)
+            assert mine.stride() == other.stride()
+
+
+def test_a_run_that_diverges_is_found_to(digits: data.Dataset) -> None:
+    runs = [Run(arm("conv-act"), 0)]
+    wild = recipe(optimiser="sgd", learning_rate=1e6)
+    (record,) = jobs.train(runs, wild, digits, CPU, "config", kind=FusedTrainer)
+    assert record.status == "diverged"
+
+
+def test_a_job_takes_them_and_its_records_say_so(one_thread: None, digits: data.Dataset) -> None:
+    study = load_study("studies/quick.yaml", {"datasets": ["digits"], "epochs": 1, "seeds": 1})
+    job = replace(study.jobs()[0], arms=study.jobs()[0].arms[:1])
+    (record,) = jobs.train_job(study, job, digits)
+    assert record.provenance.kernels == kernels.name()
+    (record,) = jobs.train_job(replace(study, kernels="torch"), job, digits)
+    assert record.provenance.kernels == "torch"
+
+
+def test_they_are_for_one_core_float32_and_no_probes(one_thread: None) -> None:
+    assert jobs.kernels_here(STUDY, CPU) == kernels.name()
+    assert jobs.kernels_here(replace(STUDY, probes=True), CPU) == "torch"
+    assert jobs.kernels_here(STUDY, torch.device("cuda")) == "torch"
+    torch.set_num_threads(2)
+    assert jobs.kernels_here(STUDY, CPU) == "torch"
+    own = kernels.name()
+    assert jobs.trainer_kind(CPU, False, own, recipe()) is FusedTrainer
+    assert jobs.trainer_kind(CPU, False, own, recipe(precision="bf16")) is training.Trainer
+    assert jobs.trainer_kind(CPU, True, own, recipe()) is ProbedTrainer
+    assert jobs.trainer_kind(torch.device("cuda"), False, own, recipe()) is CapturedTrainer
+
+
+def test_other_kernels_leave_a_checkpoint_alone(tmp_path: Path, digits: data.Dataset) -> None:
+    job = STUDY.jobs()[0]
+    plain, own = (
+        jobs.job_files(job, digits, CPU, tmp_path, "code", kernels_)
+        for kernels_ in ("torch", kernels.name())
+    )
+    assert plain.identity != own.identity
+
+
+def compiler(folder: Path, script: str) -> str:
+    path = folder / "compiler"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (None, "no C compiler"),
+        ("echo it is broken >&2; exit 1", "does not compile fused.c: it is broken"),
+        ('for last; do :; done; : | cc -x c -shared - -o "$last"', "cannot be loaded"),
+        ('for last; do :; done; echo rubbish > "$last"', "cannot be loaded"),
+        ('exec cc "$@" -Dpooled_with=plain_with', "does not compile"),
+    ],
+)
+def test_without_a_compiler_training_is_pytorchs(
+    script: str | None,
+    said: str,
+    fresh: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CC", compiler(fresh, script) if script else str(fresh / "none"))
+    assert jobs.kernels_here(STUDY, CPU) == "torch"
+    assert said in capsys.readouterr().out
+
+
+def test_kernels_that_compute_wrongly_are_found_out(
+    fresh: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wrong = fresh / "fused.c"
+    wrong.write_text(kernels.SOURCE.read_text().replace("1.0f / 6;", "1.0f / 5;"))
+    monkeypatch.setattr(kernels, "SOURCE", wrong)
+    assert jobs.kernels_here(STUDY, CPU) == "torch"
+    assert "is wrong by" in capsys.readouterr().out
+
+
+def test_what_was_compiled_is_used_again(fresh: Path) -> None:
+    kernels.library()
+    (file,) = fresh.glob("bnorder-kernels-*/*.so")
+    made = file.stat().st_mtime_ns
+    kernels.library.cache_clear()
+    kernels.library()
+    assert file.stat().st_mtime_ns == made
+
+
+def test_what_was_compiled_and_cut_short_is_made_again(fresh: Path) -> None:
+    file = kernels._folder() / f"{kernels._digest(kernels._compiler())}.so"
+    file.write_bytes(b"cut short")
+    with pytest.raises(kernels.Unavailable):
+        kernels.library()
+    kernels.library()
+    assert file.stat().st_size > 1000
