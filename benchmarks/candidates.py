@@ -1,7 +1,7 @@
 """What else could make a training step faster on a CPU, each tried beside the step that is used.
 
-Each candidate is the step of `Trainer` for one seed with one thing changed, in a process of its
-own; it takes turns with the unchanged step, so that a noisy machine is as noisy for both. Reported:
+Each candidate is the step of `Trainer`, with PyTorch's own kernels and for one seed, with one thing
+changed, in a process of its own; it takes turns with the unchanged step, so that a noisy machine is as noisy for both. Reported:
 the median over rounds of the candidate's rate to the used step's, with quartiles. Above 1 it pays.
 """
 
@@ -89,6 +89,7 @@ def start(name: str, number: int, data: Path) -> "subprocess.Popen[str]":
     environment["OMP_NUM_THREADS"] = "1"
     if name != "the allocator as it comes":
         environment |= JOB_ENVIRONMENT
+    environment.pop("GLIBC_TUNABLES", None)
     if name == "huge pages":
         environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     pipe = subprocess.PIPE
@@ -206,6 +207,14 @@ def compiled(arm: Any, recipe: Any, dataset: Any) -> Step:
     return used(arm, recipe, dataset, change)
 
 
+def fused_kernels(arm: Any, recipe: Any, dataset: Any) -> Step:
+    """Our own kernels for what lies between convolutions; see bnorder/fused.py."""
+    from bnorder.fused import fuse, require
+
+    require()
+    return used(arm, recipe, dataset, lambda trainer: fuse(trainer.network))
+
+
 def in_bf16(arm: Any, recipe: Any, dataset: Any) -> Step:
     """bfloat16 where autocast takes it; other numbers, which a recipe has to ask for."""
     from dataclasses import replace
@@ -241,6 +250,7 @@ CANDIDATES: dict[str, Callable[[Any, Any, Any], Step]] = {
     "pooling behind the activation": pooling_last,
     "pooling by slices": pooling_by_slices,
     "torch.compile": compiled,
+    "fused": fused_kernels,
     "bf16": in_bf16,
     "huge pages": used,
     "two threads in one process": two_threads,

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tables
 
+from bnorder import kernels
 from bnorder.errors import UserError, exit_cleanly
 
 BATCH = 128
@@ -74,7 +75,8 @@ def replicas(name: str) -> int:
 
 
 def measure_all(out: Path, data: Path, rounds: int) -> None:
-    start, rows, machine = time.monotonic(), [], tables.this_machine()
+    start, rows = time.monotonic(), []
+    machine = tables.this_machine() | {"kernels": kernels.name()}
     for number, arm in enumerate(arms()):
         row = {"ordering": arm.ordering, "activation": arm.activation, "depth": arm.depth}
         rows.append(row | {"steps": STEPS} | measure(number, data, rounds))
@@ -139,7 +141,7 @@ def serve(name: str, number: int, data_file: Path) -> None:
     makers = {
         "ours": our_step,
         "floor": floor_step,
-        "plain": partial(our_step, kernels="torch"),
+        "plain": partial(our_step, own="torch"),
         "ceiling": ceiling_step,
     }
     if name in makers:
@@ -155,27 +157,27 @@ def serve(name: str, number: int, data_file: Path) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-def our_trainer(arm: Any, recipe: Any, dataset: Any, kernels: str = "fused") -> Any:
+def our_trainer(arm: Any, recipe: Any, dataset: Any, own: str = "fused") -> Any:
     """The trainer of a job, with as many seeds as the study says."""
     import torch
 
     from bnorder import jobs
     from bnorder.study import load_study
 
-    study, device = load_study("studies/article.yaml", {"kernels": kernels}), torch.device("cpu")
+    study, device = load_study("studies/article.yaml", {"kernels": own}), torch.device("cpu")
     here = jobs.kernels_here(study, device)
-    if here.split()[0] != kernels:
-        raise UserError(f"kernels: {here}; expected {kernels}, in a process of one thread")
+    if here.split()[0] != own:
+        raise UserError(f"kernels: {here}; expected {own}, in a process of one thread")
     kind = jobs.trainer_kind(device, study.probes, here, recipe)
     return kind(arm, recipe, dataset, range(study.seeds_together), device)
 
 
-def our_step(arm: Any, recipe: Any, dataset: Any, kernels: str = "fused") -> Callable[[], None]:
+def our_step(arm: Any, recipe: Any, dataset: Any, own: str = "fused") -> Callable[[], None]:
     import itertools
 
     from bnorder.training import Tally
 
-    trainer = our_trainer(arm, recipe, dataset, kernels)
+    trainer = our_trainer(arm, recipe, dataset, own)
     order, steps, tally = trainer._next_order(), itertools.count(), Tally()
 
     def step() -> None:

@@ -209,7 +209,7 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
         "A CPU, torch 2.0. Over all arms, in turns of 16 steps: 2.50 times the floor (",
         "An old CPU, torch 2.0. Over all arms, in turns of 16 steps: 2.50 times the floor",
         "| conv-bn-act | relu | 2 | 3,200 |",
-        "The aim of 4 times the tutorial is not met: it would take 400 % of the ceiling",
+        "The aim of 4 times the tutorial is not met: it takes 400 % of the ceiling",
         "without computing much. Without any BN it is 2.50 times.",
         "| torch.compile | did not run |",
         "**quick**: 200 runs in 2 jobs; 71 s from `make report` to the end; A CPU, torch 2.0.",

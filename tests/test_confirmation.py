@@ -85,9 +85,12 @@ def test_a_run_comes_out_again_and_a_falsified_one_does_not(
 def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> None:
     first = trained[0]
     was = confirmation._changed(first, "again")
-    assert was == confirmation.How("cpu", 1, first.cost.replicas)
+    assert was == confirmation.How("cpu", 1, first.cost.replicas, first.provenance.kernels)
     other = confirmation._changed(first, "other_threads")
     assert other == replace(was, threads=2)
+    kernels = confirmation._changed(first, "other_kernels")
+    assert kernels and {kernels.kernels, was.kernels} > {"torch"}
+    assert kernels == replace(was, kernels=kernels.kernels)
     packed = replace(first, cost=replace(first.cost, replicas=2))
     assert confirmation._changed(packed, "alone") == replace(was, together=1)
     assert confirmation._changed(packed, "packed") is None
@@ -98,7 +101,7 @@ def test_on_another_machine_nothing_else_is_changed(tiny: Study, trained: list[R
     elsewhere = replace(trained[0].provenance, device="A processor of old")
     first = replace(trained[0], provenance=elsewhere)
     found = {c: confirmation._changed(first, c) for c in confirmation.CONDITIONS}
-    expected = confirmation.How("cpu", 1, first.cost.replicas)
+    expected = confirmation.How("cpu", 1, first.cost.replicas, first.provenance.kernels)
     assert {c: how for c, how in found.items() if how} == {"other_machine": expected}
 
 
@@ -138,6 +141,7 @@ def test_a_folder_without_the_studys_records_is_refused(tmp_path: Path) -> None:
         ("other_machine", {"device": "A processor of old"}, 1),
         ("other_device", {"device": "NVIDIA H100"}, 1),
         ("other_threads", {"threads": 2}, 1),
+        ("other_kernels", {"kernels": "fused 0123abcd"}, 1),
         ("packed", {}, 2),
         ("", {"threads": 2}, 2),
         ("", {"torch": "1.0"}, 1),
@@ -170,7 +174,9 @@ def test_records_of_another_torch_or_of_other_images_are_not_trained_again(
     said = confirmation.left_to_train([old], [], [], tmp_path / "tiny.csv")
     assert f"(torch {confirmation.torch_here()} here, 1.0 there)" in said
     other = replace(first, data_sha256="0" * 64)
-    training = confirmation.Training((first.run,), "again", confirmation.How("cpu", 1, 1), (other,))
+    training = confirmation.Training(
+        (first.run,), "again", confirmation.How("cpu", 1, 1, "torch"), (other,)
+    )
     with pytest.raises(UserError, match="other images than those of the published runs"):
         confirmation.compare(tiny, training)
 

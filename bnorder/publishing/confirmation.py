@@ -23,7 +23,15 @@ from bnorder.study import Run, Study
 FOLDER = Path("report/confirmation")
 SEED = 20231101  # of the draw of runs
 # How a run is trained again. `again`: as it was; the others change one thing, and only one.
-CONDITIONS = ("again", "other_machine", "other_threads", "alone", "packed", "other_device")
+CONDITIONS = (
+    "again",
+    "other_machine",
+    "other_threads",
+    "other_kernels",
+    "alone",
+    "packed",
+    "other_device",
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,12 @@ def draw(records: Sequence[Record], n: int) -> list[Record]:
 
 @dataclass(frozen=True)
 class How:
-    """Where, with how many threads and with how many seeds as one network a run is trained."""
+    """Where, with how many threads, seeds as one network and which kernels a run is trained."""
 
     device: str
     threads: int
     together: int
+    kernels: str
 
 
 @dataclass(frozen=True)
@@ -219,7 +228,8 @@ def condition_of(again: Record, record: Record) -> str:
         *([moved] if here.device != was.device else []),
         *(["other_threads"] if here.threads != was.threads else []),
         *([packing] if together != before else []),
-        *(["other"] if (here.torch, here.kernels) != (was.torch, was.kernels) else []),
+        *(["other_kernels"] if here.kernels != was.kernels else []),
+        *(["other"] if here.torch != was.torch else []),
     ]
     if not changes:
         return "again"
@@ -282,10 +292,9 @@ def compare(study: Study, training: Training) -> list[Comparison]:
             f"data set {arm.dataset}: other images than those of the published runs; expected the "
             "same, compare its checksum with that in the report"
         )
-    own = training.published[0].provenance.kernels
-    if own != kernels.TORCH:
+    if training.how.kernels != kernels.TORCH:
         fused.require()
-    kind = jobs.trainer_kind(device, study.probes, own, recipe)
+    kind = jobs.trainer_kind(device, study.probes, training.how.kernels, recipe)
     trained = jobs.train(
         training.runs, recipe, dataset, device, training.published[0].config_hash, kind=kind
     )
@@ -316,11 +325,13 @@ def _changed(record: Record, condition: str) -> How | None:
     here, cpu = device_here("cuda"), device_here("cpu")
     was, on_gpu = record.provenance, is_gpu(record.provenance.device)
     same_machine = was.device in (here, cpu)
-    how = How("cuda" if on_gpu else "cpu", was.threads, record.cost.replicas)
+    how = How("cuda" if on_gpu else "cpu", was.threads, record.cost.replicas, was.kernels)
+    other = kernels.name() if was.kernels == kernels.TORCH else kernels.TORCH
     changes = {
         "again": how,
         "other_machine": how,
         "other_threads": replace(how, threads=how.threads + (not on_gpu)),
+        "other_kernels": how if on_gpu or record.probes else replace(how, kernels=other),
         "alone": replace(how, together=1),
         "packed": replace(how, together=max(2, how.together)),
         "other_device": replace(how, device="cpu" if on_gpu else "cuda"),

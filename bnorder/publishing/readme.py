@@ -598,6 +598,7 @@ CONDITION_WORDS = {
     "again": "as it was, on the same kind of processor",
     "other_machine": "as it was, on a processor not known to be of the same kind",
     "other_threads": "with another number of threads",
+    "other_kernels": "with fused kernels instead of PyTorch's own, or the reverse",
     "alone": "one seed alone instead of several as one network",
     "packed": "several seeds as one network instead of one alone",
     "other_device": "on another kind of device",
