@@ -1,8 +1,9 @@
 """What else could make a training step faster on a CPU, each tried beside the step that is used.
 
 Each candidate is the step of `Trainer`, with PyTorch's own kernels and for one seed, with one thing
-changed, in a process of its own; it takes turns with the unchanged step, so that a noisy machine is as noisy for both. Reported:
-the median over rounds of the candidate's rate to the used step's, with quartiles. Above 1 it pays.
+changed, in a process of its own; it takes turns with the unchanged step, so that a noisy machine is
+as noisy for both. Reported: the median over rounds of the candidate's rate to the used step's, with
+quartiles. Above 1 it pays.
 """
 
 import argparse

@@ -6,9 +6,8 @@
        u = act1(convolution(x))        an image's convolution: one channel in, many out
        y = act2(pool(scale * u + shift))        batch norm is scale and shift
 
-   A vector holds neighbouring channels, of which there are a multiple of 16: every sum is over the
-   same numbers in the same order however wide the processor's vectors are. What is not a number
-   stays one.
+   A vector holds neighbouring channels, of which there are a multiple of 16. What is not a number
+   stays one. Sums over a batch run in float32 within an image and in float64 from image to image.
 
    Source: Ioffe & Szegedy (2015), algorithm 1, and its derivative. */
 
@@ -182,10 +181,19 @@ static void add_moments(const Group *group, const float *u, const float *pivot, 
     }
 }
 
+/* A value near each channel's mean, by which its numbers are shifted: their squares' mean less their
+   mean's square then keeps its digits. It is one image's mean. sums: (2, channels), left at zero. */
+static void find_pivot(const Group *group, const float *u, float *pivot, double *sums) {
+    const int64_t rows = group->height * group->width, channels = group->channels;
+    memset(pivot, 0, sizeof(float) * (size_t)channels);
+    add_moments(group, u, pivot, sums);
+    for (int64_t c = 0; c < channels; c++) pivot[c] = (float)(sums[c] / (double)rows);
+    memset(sums, 0, 2 * sizeof(double) * (size_t)channels);
+}
+
 /* u of x, and mean and biased variance of each channel of u.
    u: may be x where there is neither convolution nor act1. sums: (2, channels) zeros, or null to
-   leave mean and variance. scratch: room for one padded image.
-   The moments are shifted by one value of each channel, so that their difference keeps its digits. */
+   leave mean and variance. scratch: room for one padded image. */
 void prepare(const Group *group, const float *x, const float *taps, const float *bias, float *u,
              double *sums, float *mean, float *variance, float *scratch) {
     const int64_t channels = group->channels, rows = group->height * group->width;
@@ -194,20 +202,23 @@ void prepare(const Group *group, const float *x, const float *taps, const float 
         float *to = u + image * rows * channels;
         if (group->kernel) {
             pad_image(group, x + image * rows * group->replicas, scratch);
-            if (group->kernel == 3) WITH(convolve_with, group->act1, group, 3, scratch, taps, bias, to);
-            else WITH(convolve_with, group->act1, group, group->kernel, scratch, taps, bias, to);
+            if (group->kernel == 3)
+                WITH(convolve_with, group->act1, group, 3, scratch, taps, bias, to);
+            else
+                WITH(convolve_with, group->act1, group, group->kernel, scratch, taps, bias, to);
         } else if (u != x) {
             WITH(activate_with, group->act1, rows * channels, x + image * rows * channels, to);
         }
         if (sums) {
-            if (!image) memcpy(mean, u, sizeof(float) * (size_t)channels);
+            if (!image) find_pivot(group, to, mean, sums);
             add_moments(group, to, mean, sums);
         }
     }
     for (int64_t c = 0; sums && c < channels; c++) {
         const double shifted = sums[c] / count;
         mean[c] = (float)(mean[c] + shifted);
-        variance[c] = (float)(sums[channels + c] / count - shifted * shifted);
+        const double spread = sums[channels + c] / count - shifted * shifted;
+        variance[c] = (float)(spread < 0 ? 0 : spread); /* NaN stays */
     }
 }
 
@@ -321,7 +332,8 @@ void gradient_sums(const Group *group, int64_t rows, const float *u, const float
 
 /* act1'(u) * (a * dz + b + k * (u - mean)) */
 INLINE Vector before_act1(Vector u, Vector dz, Activation act1, const Coefficients *by, int64_t c) {
-    const Vector du = LOAD(by->a + c) * dz + (LOAD(by->b + c) + LOAD(by->k + c) * (u - LOAD(by->mean + c)));
+    const Vector centred = u - LOAD(by->mean + c);
+    const Vector du = LOAD(by->a + c) * dz + (LOAD(by->b + c) + LOAD(by->k + c) * centred);
     return derivative(u, act1) * du;
 }
 
@@ -408,7 +420,7 @@ INLINE float sum_of(Vector vector) {
     return (parts[0][0] + parts[0][1]) + (parts[0][2] + parts[0][3]);
 }
 
-/* Adds the gradient by the image itself, (height, width, replicas). du: with its margin of zeros. */
+/* Adds the gradient by the image, (height, width, replicas). du: with its margin of zeros. */
 INLINE void image_gradient(const Group *group, int64_t kernel, const float *restrict du,
                            const float *restrict taps, float *restrict dx) {
     const int64_t channels = group->channels, outputs = channels / group->replicas;
@@ -417,7 +429,8 @@ INLINE void image_gradient(const Group *group, int64_t kernel, const float *rest
         const int64_t replica = c / outputs;
         const float *weight = taps + replica * kernel * kernel * outputs + c % outputs;
         Vector held[9]; /* in registers, where there are no more */
-        for (int64_t tap = 0; tap < 9 && kernel == 3; tap++) held[tap] = LOAD(weight + tap * outputs);
+        for (int64_t tap = 0; tap < 9 && kernel == 3; tap++)
+            held[tap] = LOAD(weight + tap * outputs);
         for (int64_t i = 0; i < group->height; i++)
             for (int64_t j = 0; j < group->width; j++) {
                 Vector sum = ZERO;
@@ -427,7 +440,8 @@ INLINE void image_gradient(const Group *group, int64_t kernel, const float *rest
                     for (int64_t q = 0; q < kernel; q++) {
                         const int64_t tap = p * kernel + q;
                         const Vector w = kernel == 3 ? held[tap] : LOAD(weight + tap * outputs);
-                        sum += w * LOAD(du + ((i + last - p) * width + j + last - q) * channels + c);
+                        const int64_t at = (i + last - p) * width + j + last - q;
+                        sum += w * LOAD(du + at * channels + c);
                     }
                 dx[(i * group->width + j) * group->replicas + replica] += sum_of(sum);
             }
@@ -470,6 +484,7 @@ void backward(const Group *group, const float *u, const float *gradient, const f
         if (kernel == 3)
             convolution_backward(group, 3, x + image * pixels, taps, to, dtaps, dbias, scratch);
         else
-            convolution_backward(group, kernel, x + image * pixels, taps, to, dtaps, dbias, scratch);
+            convolution_backward(
+                group, kernel, x + image * pixels, taps, to, dtaps, dbias, scratch);
     }
 }

@@ -127,6 +127,16 @@ def test_every_order_is_fused_but_for_the_convolutions_of_blocks() -> None:
             assert all(isinstance(layer, nn.Conv2d) for layer in rest)
 
 
+def test_a_channel_far_from_zero_keeps_its_variance() -> None:
+    images = 1000 + torch.randn(8, 16, 6, 6)
+    images[:, :, 0, 0] = -1000  # an edge unlike the rest
+    plain, ours = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+    expected = plain.double()(images.double())
+    torch.testing.assert_close(Body([ours])(images).double(), expected, rtol=1e-3, atol=1e-3)
+    constant = torch.full((8, 16, 6, 6), 3.7)
+    assert Body([nn.BatchNorm2d(16)])(constant).abs().max() < 0.01
+
+
 def test_what_no_kernel_fits_goes_layer_by_layer() -> None:
     layers = [nn.BatchNorm2d(12), nn.MaxPool2d(2), nn.ReLU()]
     images = torch.randn(4, 12, 6, 6)

@@ -45,6 +45,15 @@ reach 2, for two processes do. The step is with PyTorch's own kernels; *fused* i
 `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, which changes no number: jobs set it, unless the shell that
 starts them sets another.
 """
+ROUNDING = """
+## How exact the kernels are
+
+How far a training batch's gradients (their vector's length) and running statistics (the greatest)
+are from those of float64, as a share of them, with the first weights
+([benchmarks/rounding.py](../benchmarks/rounding.py)). Whether a run's accuracy moves with the
+kernels is another question: published runs that were trained again with the others answer it in
+[README.md](../README.md).
+"""
 PROBING = """
 ## Probes
 
@@ -82,6 +91,7 @@ def speed_page(root: Path) -> str:
     for name, words, table in (
         ("training", TRAINING, partial(_by_machine, _training)),
         ("candidates", CANDIDATES, partial(_by_machine, _candidates)),
+        ("rounding", ROUNDING, partial(_by_machine, _rounding)),
         ("probing", PROBING, _probing),
         ("study", STUDY, _study),
         ("scale", SCALE, partial(_by_machine, _scale)),
@@ -169,6 +179,29 @@ def _candidates(rows: Sequence[Row]) -> list[str]:
         body.append([name, *said])
     heads = ["candidate", *(f"{ordering}, depth {depth}" for ordering, depth in arms)]
     return ["", _machine(rows[0]), *_table(heads, body)]
+
+
+def _rounding(rows: Sequence[Row]) -> list[str]:
+    kinds = {"torch": "PyTorch's own", "fused": "fused"}
+    names = [(f"{what}_{kind}", kind) for what in ("gradient", "statistics") for kind in kinds]
+    body = [
+        [r["ordering"], r["activation"], r["depth"], *(_power(r[name]) for name, _ in names)]
+        for r in rows
+    ]
+    with_bn = [r for r in rows if r["statistics_torch"]]
+    said = ", ".join(
+        f"{_power(str(statistics.median(float(r[f'gradient_{kind}']) for r in with_bn)))} with "
+        f"{words} kernels"
+        for kind, words in kinds.items()
+    )
+    said = f"{_machine(rows[0])} The median over the arms with BN is a gradient off by {said}."
+    heads = [f"{name.split('_')[0]}, {kinds[kind]}" for name, kind in names]
+    return ["", said, *_table(["order", "activation", "depth", *heads], body)]
+
+
+def _power(share: str) -> str:
+    """A small share as it is read: 1.7e-02."""
+    return f"{float(share):.1e}" if share else "-"
 
 
 def _probing(rows: Sequence[Row]) -> list[str]:
