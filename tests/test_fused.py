@@ -1,6 +1,7 @@
 """Fused kernels must give what the layers give, one after the other, but for rounding."""
 
 import platform
+import shutil
 import stat
 from collections.abc import Iterator
 from copy import deepcopy
@@ -19,6 +20,9 @@ from bnorder.probing import ProbedTrainer
 from bnorder.records import Record
 from bnorder.study import Arm, Recipe, Run, load_study
 
+pytestmark = pytest.mark.skipif(
+    not any(map(shutil.which, kernels.COMPILERS)), reason="needs a C compiler"
+)
 CPU = torch.device("cpu")
 STUDY = load_study("studies/quick.yaml")
 ORDERINGS = ["bn-act-conv", "act-bn-conv", "conv-bn-act", "conv-act-bn", "conv-act", "bn-conv-act"]

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 # conda-forge's names for what the package registry calls otherwise.
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
 # What conda brings beside Python's packages.
-NATIVE = {"python", "pango", "harfbuzz", "make"}
+NATIVE = {"python", "pango", "harfbuzz", "make", "c-compiler"}
 
 
 def project_table() -> dict[str, object]:
