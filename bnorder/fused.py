@@ -157,9 +157,10 @@ def _letter(layer: nn.Module) -> str:
 
 def _reads_images(layer: nn.Conv2d) -> bool:
     """Whether it reads one channel a replica and writes whole vectors of channels for each."""
+    kernel, pad = layer.kernel_size[0], layer.kernel_size[0] // 2
     narrow = layer.in_channels == layer.groups and layer.stride == (1, 1)
-    kernel = layer.kernel_size[0]
-    return narrow and kernel <= LANES and layer.out_channels // layer.groups % LANES == 0
+    same_size = kernel % 2 == 1 and kernel <= LANES and layer.padding == (pad, pad)
+    return narrow and same_size and layer.out_channels // layer.groups % LANES == 0
 
 
 def _activation(layer: nn.Module) -> Activation | None:
