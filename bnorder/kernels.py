@@ -63,7 +63,7 @@ class Coefficients(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """The kernels, compiled if need be. Raises Unavailable where that cannot be done."""
     compiler = _compiler()
-    file = _folder() / f"{_digest(compiler)}.so"
+    file = _folder() / f"{_sha256([*_origin(compiler), *_processor()])[:16]}.so"
     if not file.exists():
         _compile(compiler, file)
     try:
@@ -87,9 +87,13 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     return kernels
 
 
+@cache
 def name() -> str:
-    """What provenance calls these kernels: "fused" and eight digits of the source's SHA-256."""
-    return f"fused {hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]}"
+    """What provenance calls these kernels: "fused" and a digest of source, flags and compiler.
+
+    Another compiler may round otherwise. Raises Unavailable where there is none.
+    """
+    return f"fused {_sha256(_origin(_compiler()))[:8]}"
 
 
 def _compiler() -> list[str]:
@@ -114,16 +118,24 @@ def _folder() -> Path:
     return folder
 
 
-def _digest(compiler: list[str]) -> str:
-    """Of all that decides what is compiled: source, command and processor."""
-    parts = [SOURCE.read_text(encoding="utf-8"), *compiler, *FLAGS, platform.machine()]
+def _origin(compiler: list[str]) -> list[str]:
+    """What decides how the kernels round: their source and what compiles it, with its version."""
+    asked = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False)
+    return [SOURCE.read_text(encoding="utf-8"), *compiler[1:], *FLAGS, asked.stdout[:200]]
+
+
+def _processor() -> list[str]:
+    """What tells processors apart that cannot run each other's code."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        telling = ("model name", "flags", "Features")
-        parts += [line for line in lines if line.startswith(telling)][:2]
     except OSError:
-        parts.append(platform.processor())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        return [platform.machine(), platform.processor()]
+    telling = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return [platform.machine(), *telling[:2]]
+
+
+def _sha256(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _compile(compiler: list[str], file: Path) -> None:

@@ -89,8 +89,9 @@ def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> N
     other = confirmation._changed(first, "other_threads")
     assert other == replace(was, threads=2)
     kernels = confirmation._changed(first, "other_kernels")
-    assert kernels and {kernels.kernels, was.kernels} > {"torch"}
-    assert kernels == replace(was, kernels=kernels.kernels)
+    if confirmation.kernels_here() != "torch":  # a machine without a compiler has no others
+        assert kernels and {kernels.kernels, was.kernels} > {"torch"}
+        assert kernels == replace(was, kernels=kernels.kernels)
     packed = replace(first, cost=replace(first.cost, replicas=2))
     assert confirmation._changed(packed, "alone") == replace(was, together=1)
     assert confirmation._changed(packed, "packed") is None

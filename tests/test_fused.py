@@ -46,11 +46,11 @@ def one_thread() -> Iterator[None]:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """Nothing compiled yet; the folder for temporary files is the test's own."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for cached in (kernels.library, fused.require):
+    for cached in (kernels.library, kernels.name, fused.require):
         cached.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    for cached in (kernels.library, fused.require):
+    for cached in (kernels.library, kernels.name, fused.require):
         cached.cache_clear()
 
 
@@ -263,6 +263,17 @@ def test_other_kernels_leave_a_checkpoint_alone(tmp_path: Path, digits: data.Dat
     assert plain.identity != own.identity
 
 
+def test_another_compiler_has_another_name(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = kernels.name()
+    monkeypatch.setenv("CC", "cc -mno-avx")
+    kernels.name.cache_clear()
+    assert kernels.name() != usual
+    monkeypatch.setenv("CC", str(fresh / "none"))
+    kernels.name.cache_clear()
+    with pytest.raises(kernels.Unavailable, match="no C compiler"):
+        kernels.name()
+
+
 def compiler(folder: Path, script: str) -> str:
     path = folder / "compiler"
     path.write_text(f"#!/bin/sh\n{script}\n")
@@ -315,8 +326,17 @@ def test_what_was_compiled_is_used_again(fresh: Path) -> None:
     assert file.stat().st_mtime_ns == made
 
 
-def test_what_was_compiled_and_cut_short_is_made_again(fresh: Path) -> None:
-    file = kernels._folder() / f"{kernels._digest(kernels._compiler())}.so"
+def test_what_was_compiled_and_cut_short_is_made_again(
+    fresh: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    kernels.library()
+    (file,) = fresh.glob("bnorder-kernels-*/*.so")
+    shutil.rmtree(file.parent)
+    kernels.library.cache_clear()
+    monkeypatch.setattr("tempfile.tempdir", str(other))
+    file = other / file.relative_to(fresh)  # a library is loaded but once from one path
+    file.parent.mkdir()
     file.write_bytes(b"cut short")
     with pytest.raises(kernels.Unavailable):
         kernels.library()

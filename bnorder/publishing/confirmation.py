@@ -160,6 +160,15 @@ def device_here(kind: str) -> str:
 
 
 @cache
+def kernels_here() -> str:
+    """The name of this machine's fused kernels, or PyTorch's where it has none."""
+    try:
+        return kernels.name()
+    except kernels.Unavailable:
+        return kernels.TORCH
+
+
+@cache
 def torch_here() -> str:
     """The version of torch that trains here."""
     import torch
@@ -326,7 +335,7 @@ def _changed(record: Record, condition: str) -> How | None:
     was, on_gpu = record.provenance, is_gpu(record.provenance.device)
     same_machine = was.device in (here, cpu)
     how = How("cuda" if on_gpu else "cpu", was.threads, record.cost.replicas, was.kernels)
-    other = kernels.name() if was.kernels == kernels.TORCH else kernels.TORCH
+    other = kernels_here() if was.kernels == kernels.TORCH else kernels.TORCH
     changes = {
         "again": how,
         "other_machine": how,
@@ -337,7 +346,7 @@ def _changed(record: Record, condition: str) -> How | None:
         "other_device": replace(how, device="cpu" if on_gpu else "cuda"),
     }
     found = changes[condition]
-    if was.torch != torch_here() or was.kernels not in (kernels.TORCH, kernels.name()):
+    if was.torch != torch_here() or was.kernels not in (kernels.TORCH, kernels_here()):
         return None
     changed = found != how or condition in ("again", "other_machine")
     if not changed or (found.device == "cuda" and not here):
