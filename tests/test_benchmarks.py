@@ -184,14 +184,20 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
     tmp_path: Path,
 ) -> None:
     empty = speed_page(tmp_path)
-    assert empty.count("*Not measured.*") == 5
+    assert empty.count("*Not measured.*") == 6
     assert "It has not been run on a GPU yet" in empty
     folder = tmp_path / "benchmarks" / "results"
     ratios = {f"ours_per_{o}{q}": 2.5 for o in OTHERS for q in ("", "_q1", "_q3")}
     arm = {"ordering": "conv-bn-act", "activation": "relu", "depth": 2, "steps": 16}
     bare = arm | {"ordering": "conv-act"}
     old = {"ours": 3200.0} | ratios | MACHINE | {"device": "An old CPU"}
-    write(folder / "training.csv", arm | {"ours": 6400.0} | ratios | MACHINE, arm | old, bare | old)
+    fused = MACHINE | {"device": "A new CPU", "kernels": "fused 01234567"}
+    new = arm | {"ours": 9600.0} | ratios | {"ours_per_tutorial_0": 4.5} | fused
+    plain = arm | {"ours": 6400.0} | ratios | MACHINE
+    write(folder / "training.csv", new, plain, arm | old, bare | old)
+    shares = {"gradient_torch": 2e-3, "gradient_fused": 3e-7}
+    off = shares | {"statistics_torch": 5e-4, "statistics_fused": 1e-7}
+    write(folder / "rounding.csv", arm | off | fused, bare | shares | fused)
     failed = {"candidate": "torch.compile", "ratio": "", "ratio_q1": "", "ratio_q3": ""}
     write(folder / "candidates.csv", failed | arm | MACHINE)
     pairs = [{"arm": "an-arm", "seconds": 60, "ratio": ratio} for ratio in (1.01, 1.07, 1.2)]
@@ -210,6 +216,11 @@ def test_the_page_on_speed_says_what_the_tables_say_and_what_was_not_measured(
         "An old CPU, torch 2.0. Over all arms, in turns of 16 steps: 2.50 times the floor",
         "| conv-bn-act | relu | 2 | 3,200 |",
         "The aim of 4 times the tutorial is not met: it takes 400 % of the ceiling",
+        "A new CPU, torch 2.0, fused 01234567. Over all arms, in turns of 16 steps: 2.5",
+        "The aim of 4 times the tutorial is met by 1 of 1 arms: it takes 222 % of the ceiling",
+        "gradient off by 2.0e-03 with PyTorch's own kernels, 3.0e-07 with fused kernels.",
+        "| conv-bn-act | relu | 2 | 2.0e-03 | 3.0e-07 | 5.0e-04 | 1.0e-07 |",
+        "| conv-act | relu | 2 | 2.0e-03 | 3.0e-07 | - | - |",
         "without computing much. Without any BN it is 2.50 times.",
         "| torch.compile | did not run |",
         "**quick**: 200 runs in 2 jobs; 71 s from `make report` to the end; A CPU, torch 2.0.",
