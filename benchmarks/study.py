@@ -108,6 +108,7 @@ def rows_of(folder: Path, wall_seconds: float | None = None) -> list[dict[str, A
         "wall_seconds": None if wall_seconds is None else round(wall_seconds, 1),
         "device": runs["device"].iloc[0],
         "torch": runs["torch"].iloc[0],
+        "kernels": runs["kernels"].iloc[0],
     }
     return [
         common | {"part": part, "seconds": round(seconds, 1), "share": round(seconds / total, 4)}

@@ -9,7 +9,6 @@ import fcntl
 import os
 import platform
 import re
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import IO
 
 from bnorder import locks
 from bnorder.errors import UserError
+from bnorder.files import temporary_folder
 
 POLL_SECONDS = 0.5
 # Set inside a job of Slurm, PBS, LSF or Grid Engine. Two jobs may both call their own device 0.
@@ -75,7 +75,7 @@ def require_cuda(lease: Lease | None) -> None:
 
 def lock_folder() -> Path:
     """One folder a user on each machine; its files are empty and may be deleted at any time."""
-    return Path(tempfile.gettempdir()) / f"bnorder-gpus-{os.getuid()}"
+    return temporary_folder("gpus")
 
 
 def lease_device(devices: Sequence[str], jobs_per_gpu: int, folder: Path) -> Lease:

@@ -2,12 +2,18 @@
 
 import glob
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 UNTOUCHED = 3600.0  # seconds after which nobody writes on: machines share folders, not processes
+
+
+def temporary_folder(kind: str) -> Path:
+    """The place of a folder that a user has once on each machine; what is in it may be deleted."""
+    return Path(tempfile.gettempdir()) / f"bnorder-{kind}-{os.getuid()}"
 
 
 @contextmanager

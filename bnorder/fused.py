@@ -20,10 +20,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from bnorder import kernels, training
-from bnorder.data import Dataset
 from bnorder.kernels import LANES, Activation, Coefficients, Group
 from bnorder.network import Network
-from bnorder.study import Arm, Recipe
 
 NONE = Activation(0, 0.0, 1.0)  # slope 1 left of zero: the identity
 GROUP = re.compile("c?(a?b)?p?a?")  # letters of layers that one function can compute
@@ -33,15 +31,8 @@ TOLERANCE = 1e-4  # share of the true value; float32 leaves about a hundredth of
 class FusedTrainer(training.Trainer):
     """`Trainer`, whose network is fused."""
 
-    def __init__(
-        self,
-        arm: Arm,
-        recipe: Recipe,
-        dataset: Dataset,
-        seeds: Sequence[int],
-        device: torch.device,
-    ) -> None:
-        super().__init__(arm, recipe, dataset, seeds, device)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.images = FusedImages(**vars(self.images))
         fuse(self.network)
 
@@ -84,9 +75,9 @@ def _examples() -> list[tuple[list[nn.Module], int]]:
 
 
 def disagreement(layers: Sequence[nn.Module], size: int, images: int = 8) -> float:
-    """How far a group of layers is from the same in float64: output, gradients and buffers.
+    """How far a group of layers is from the same in float64, as training and as evaluation have it.
 
-    The greatest difference as a share of the greatest value, over all of them.
+    The greatest difference as a share of the greatest value, over outputs, gradients and buffers.
     """
     generator = torch.Generator().manual_seed(size)
     exact = nn.Sequential(*(deepcopy(layer).double() for layer in layers))
@@ -97,10 +88,14 @@ def disagreement(layers: Sequence[nn.Module], size: int, images: int = 8) -> flo
     channels = next(c for c in map(_channels, layers) if c)
     x = torch.randn(images, channels, size, size, generator=generator)
     mine, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
-    y, expected = Body(list(ours))(mine), exact(theirs)
+    body = Body(list(ours))
+    y, expected = body(mine), exact(theirs)
     gradient = torch.randn(y.shape, generator=generator)
     torch.autograd.backward([y, expected], [gradient, gradient.double()])
-    pairs = [(y, expected), (mine.grad, theirs.grad)]
+    ours.eval(), exact.eval()
+    with torch.inference_mode():
+        evaluated = (body(x), exact(x.double()))
+    pairs = [(y, expected), (mine.grad, theirs.grad), evaluated]
     pairs += zip(ours.buffers(), exact.buffers(), strict=True)
     pairs += [(a.grad, b.grad) for a, b in zip(ours.parameters(), exact.parameters(), strict=True)]
     return max(_share(a, b) for a, b in pairs)
@@ -200,15 +195,26 @@ class Stage:
             for layer in self.layers:
                 x = layer(x)
             return x
-        convolution, batch_norm = self.convolution, self.batch_norm
-        y: torch.Tensor = Fused.apply(
-            self,
-            x,
-            convolution and convolution.weight,
-            convolution and convolution.bias,
-            batch_norm and batch_norm.weight,
-            batch_norm and batch_norm.bias,
-        )
+        if torch.is_inference_mode_enabled() and not self.layers[0].training:
+            return self.infer(x)
+        parameters: list[torch.Tensor | None] = []
+        for part in (self.convolution, self.batch_norm):
+            parameters += [None, None] if part is None else [part.weight, part.bias]
+        y: torch.Tensor = Fused.apply(self, x, *parameters)
+        return y
+
+    def infer(self, x: torch.Tensor) -> torch.Tensor:
+        """y where nobody will ask for a derivative and BN has its running statistics."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        group, tile = self.group(x)
+        taps, bias = self.weights(group)
+        mean, variance = self.running_statistics(group.channels // tile)
+        _, *affine = self.normalisation(mean, variance)
+        y = self.empty_output(group.images, group.channels // tile, *x.shape[2:])
+        room = 3 * group.height * group.width * group.channels + _scratch(group).numel()
+        scale, shift = (_tiled(part, tile) for part in affine)
+        arguments = (x, taps, bias, scale, shift, y, torch.empty(room))
+        kernels.library().infer(ctypes.byref(group), *map(_address, arguments))
         return y
 
     def suits(self, x: torch.Tensor) -> bool:
@@ -234,39 +240,66 @@ class Stage:
         shape = (images, height, width, channels)
         return Group(*shape, *convolved, self.pools, self.act1, self.act2), tile
 
+    def weights(self, group: Group) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The convolution's weights as taps (S, k * k, C), whose outputs are neighbours, and bias.
+
+        Without a convolution nothing; without a bias zeros.
+        """
+        layer = self.convolution
+        if layer is None:
+            return None, None
+        taps = layer.weight.detach().reshape(group.replicas, -1, group.kernel**2)
+        bias = torch.zeros(group.channels) if layer.bias is None else layer.bias.detach()
+        return taps.transpose(1, 2).contiguous(), bias
+
+    def running_statistics(self, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """BN's running mean and variance; without BN those that change nothing."""
+        layer = self.batch_norm
+        if layer is None:
+            return torch.zeros(channels), torch.ones(channels)
+        assert layer.running_mean is not None and layer.running_var is not None
+        return layer.running_mean, layer.running_var
+
+    def normalisation(
+        self, mean: torch.Tensor, variance: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """1 / standard deviation, and BN as scale * u + shift; without BN 1, 1 and 0."""
+        layer = self.batch_norm
+        if layer is None:
+            return variance, variance, mean
+        inverse = (variance + layer.eps).rsqrt()
+        scale = layer.weight.detach() * inverse
+        return inverse, scale, layer.bias.detach() - mean * scale
+
+    def empty_output(self, images: int, channels: int, height: int, width: int) -> torch.Tensor:
+        """Room for y of an x of this height and width."""
+        if self.pools:
+            height, width = height // 2, width // 2
+        shape = (images, channels, height, width)
+        return torch.empty(shape, memory_format=torch.channels_last)
+
 
 class Fused(torch.autograd.Function):
     """A stage's arithmetic and its derivative."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        stage: Stage,
-        x: torch.Tensor,
-        weight: torch.Tensor | None,
-        bias: torch.Tensor | None,
-        gamma: torch.Tensor | None,
-        beta: torch.Tensor | None,
+        ctx: Any, stage: Stage, x: torch.Tensor, *_parameters: torch.Tensor | None
     ) -> torch.Tensor:
+        """y of x; the parameters, which the stage has, are named so that they get gradients."""
         x = x.contiguous(memory_format=torch.channels_last)
         group, tile = stage.group(x)
-        if torch.is_inference_mode_enabled() and not stage.layers[0].training:
-            return _infer(stage, group, tile, x)
-        taps = None if weight is None else _taps(weight, group.replicas)
-        u, moments = _prepare(stage, group, x, taps, bias)
-        layer = stage.batch_norm
-        if layer is None:
-            mean, inverse = torch.zeros(u.shape[1]), torch.ones(u.shape[1])
-            scale, shift = inverse, mean
+        taps, bias = stage.weights(group)
+        u, found = _prepare(stage, group, x, taps, bias)
+        if found is None:
+            mean, variance = stage.running_statistics(u.shape[1])
         else:
-            assert gamma is not None and beta is not None
-            mean, variance = _moments(layer, moments, tile, u.numel() // u.shape[1])
-            inverse = (variance + layer.eps).rsqrt()
-            scale = gamma * inverse
-            shift = beta - mean * scale
+            mean, variance = _moments(found, tile)
+            _move_running_statistics(stage, mean, variance, u.numel() // u.shape[1])
+        inverse, scale, shift = stage.normalisation(mean, variance)
         y, largest, where = _forward(stage, group, u, _tiled(scale, tile), _tiled(shift, tile))
-        ctx.stage, ctx.by_batch = stage, layer is not None and layer.training
-        saved = (x if stage.convolution else None, u, y, largest, where)
+        ctx.stage, ctx.by_batch = stage, found is not None
+        saved = (None if stage.convolution is None else x, u, y, largest, where)
         ctx.save_for_backward(*saved, mean, inverse, scale, taps)
         return y
 
@@ -296,12 +329,6 @@ class Fused(torch.autograd.Function):
         return None, dx, dweight, dbias if has_bias else None, dgamma, dbeta
 
 
-def _taps(weight: torch.Tensor, replicas: int) -> torch.Tensor:
-    """A convolution's weights (S * C, 1, k, k) as (S, k * k, C): a tap's outputs are neighbours."""
-    taps = weight.detach().reshape(replicas, len(weight) // replicas, -1)
-    return taps.transpose(1, 2).contiguous()
-
-
 def _tiled(values: torch.Tensor, tile: int) -> torch.Tensor:
     """Values a channel (C,) as often as a vector's channels have them."""
     return values if tile == 1 else values.repeat(tile)
@@ -325,84 +352,55 @@ def _prepare(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """u, and its mean and variance (2, channels) where batch norm asks for the batch's own."""
     u, layer = x, stage.batch_norm
-    if stage.convolution:
+    if stage.convolution is not None:
         shape = (group.images, group.channels, group.height, group.width)
         u = torch.empty(shape, memory_format=torch.channels_last)
-        bias = torch.zeros(group.channels) if bias is None else bias
     elif stage.act1 is not NONE:
         u = torch.empty_like(x)
-    found = sums = None
+    found = sums = mean = variance = None
     if layer is not None and layer.training:
         found = torch.empty(2, group.channels)
+        mean, variance = found
         sums = torch.zeros(2, group.channels, dtype=torch.float64)
-    if found is None and u is x:
-        return u, None
-    mean, variance = (None, None) if found is None else (found[0], found[1])
-    arguments = (x, taps, bias, u, sums, mean, variance, _scratch(group))
-    kernels.library().prepare(ctypes.byref(group), *map(_address, arguments))
+    if found is not None or u is not x:
+        arguments = (x, taps, bias, u, sums, mean, variance, _scratch(group))
+        kernels.library().prepare(ctypes.byref(group), *map(_address, arguments))
     return u, found
 
 
-def _moments(
-    layer: nn.BatchNorm2d, found: torch.Tensor | None, tile: int, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance to normalise by; those of a batch also move the running ones."""
-    running_mean, running_var = layer.running_mean, layer.running_var
-    assert running_mean is not None and running_var is not None
-    if found is None:
-        return running_mean, running_var
+def _moments(found: torch.Tensor, tile: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch's mean and biased variance of each channel, of those of each channel and pixel."""
     mean, variance = found
-    if tile > 1:
-        means, variances = found.view(2, tile, -1)
-        mean = means.mean(0)
-        variance = variances.mean(0) + (means - mean).square().mean(0)
+    if tile == 1:
+        return mean, variance
+    means, variances = found.view(2, tile, -1)
+    mean = means.mean(0)
+    return mean, variances.mean(0) + (means - mean).square().mean(0)
+
+
+def _move_running_statistics(
+    stage: Stage, mean: torch.Tensor, variance: torch.Tensor, count: int
+) -> None:
+    """As PyTorch's BN does it: an average over batches, of the unbiased variance."""
+    layer = stage.batch_norm
+    assert layer is not None and layer.num_batches_tracked is not None
+    running_mean, running_variance = stage.running_statistics(len(mean))
     momentum: Any = layer.momentum
     running_mean.lerp_(mean, momentum)
-    running_var.lerp_(variance * (count / (count - 1)), momentum)
-    assert layer.num_batches_tracked is not None
+    running_variance.lerp_(variance * (count / (count - 1)), momentum)
     layer.num_batches_tracked += 1
-    return mean, variance
 
 
 def _forward(
     stage: Stage, group: Group, u: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """y, and where the stage pools which u was the largest and its place in the window."""
-    largest = where = None
+    y, largest, where = stage.empty_output(*u.shape), None, None
     if stage.pools:
-        shape = (u.shape[0], u.shape[1], u.shape[2] // 2, u.shape[3] // 2)
-        y = torch.empty(shape, memory_format=torch.channels_last)
         largest, where = torch.empty_like(y), torch.empty_like(y, dtype=torch.uint8)
-    else:
-        y = torch.empty_like(u)
     arguments = (u, scale, shift, y, largest, where)
     kernels.library().forward(ctypes.byref(group), *map(_address, arguments))
     return y, largest, where
-
-
-def _infer(stage: Stage, group: Group, tile: int, x: torch.Tensor) -> torch.Tensor:
-    """y where nobody will ask for a derivative and batch norm has its running statistics."""
-    convolution, layer = stage.convolution, stage.batch_norm
-    taps, bias = None, torch.zeros(group.channels)
-    channels = group.channels // tile
-    if convolution is not None:
-        taps = _taps(convolution.weight, group.replicas)
-        bias = bias if convolution.bias is None else convolution.bias
-    scale, shift = torch.ones(channels), torch.zeros(channels)
-    if layer is not None:
-        mean, variance = _moments(layer, None, tile, 0)
-        scale = layer.weight * (variance + layer.eps).rsqrt()
-        shift = layer.bias - mean * scale
-    height, width = x.shape[2:]
-    if stage.pools:
-        height, width = height // 2, width // 2
-    shape = (group.images, channels, height, width)
-    y = torch.empty(shape, memory_format=torch.channels_last)
-    room = torch.empty(3 * group.height * group.width * group.channels + _scratch(group).numel())
-    scale, shift = _tiled(scale, tile), _tiled(shift, tile)
-    arguments = (x, taps, bias, scale, shift, y, room)
-    kernels.library().infer(ctypes.byref(group), *map(_address, arguments))
-    return y
 
 
 def _gradient_sums(

@@ -11,11 +11,11 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from bnorder.errors import UserError
+from bnorder.files import replacing, temporary_folder
 
 SOURCE = Path(__file__).with_name("fused.c")
 TORCH = "torch"  # what provenance calls PyTorch's own kernels
@@ -64,9 +64,9 @@ def library() -> ctypes.CDLL:
     """The kernels, compiled if need be. Raises Unavailable where that cannot be done."""
     compiler = _compiler()
     file = _folder() / f"{_sha256([*_origin(compiler), *_processor()])[:16]}.so"
-    if not file.exists():
-        _compile(compiler, file)
     try:
+        if not file.exists():
+            _compile(compiler, file)
         return _declared(ctypes.CDLL(str(file)))
     except (OSError, AttributeError) as error:
         file.unlink(missing_ok=True)  # cut short by a full disk, say: the next job makes it again
@@ -107,8 +107,8 @@ def _compiler() -> list[str]:
 
 
 def _folder() -> Path:
-    """The user's own folder for temporary files of this kind, or a reason why there is none."""
-    folder = Path(tempfile.gettempdir()) / f"bnorder-kernels-{os.getuid()}"
+    """The user's own folder for what is compiled, or a reason why there is none."""
+    folder = temporary_folder("kernels")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
@@ -120,8 +120,8 @@ def _folder() -> Path:
 
 def _origin(compiler: list[str]) -> list[str]:
     """What decides how the kernels round: their source and what compiles it, with its version."""
-    asked = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False)
-    return [SOURCE.read_text(encoding="utf-8"), *compiler[1:], *FLAGS, asked.stdout[:200]]
+    version = _run([*compiler, "--version"]).stdout[:200]
+    return [SOURCE.read_text(encoding="utf-8"), *compiler[1:], *FLAGS, version]
 
 
 def _processor() -> list[str]:
@@ -139,20 +139,20 @@ def _sha256(parts: list[str]) -> str:
 
 
 def _compile(compiler: list[str], file: Path) -> None:
-    """Make `file` at once or not at all; several jobs may do so at the same time."""
-    said = ""
-    for native in (*NATIVE, ""):
-        descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".so")
-        os.close(descriptor)
-        command = [*compiler, *FLAGS, *([native] if native else []), str(SOURCE), "-o", name]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-            said = done.stderr.strip().splitlines()[0][:200] if done.stderr.strip() else ""
+    """Make `file`; several jobs may do so at the same time."""
+    with replacing(file) as partial:
+        for native in ([NATIVE[0]], [NATIVE[1]], []):
+            done = _run([*compiler, *FLAGS, *native, str(SOURCE), "-o", str(partial)])
             if done.returncode == 0:
-                os.replace(name, file)
                 return
-        except (OSError, subprocess.TimeoutExpired) as error:
-            said = str(error)[:200]
-        finally:
-            Path(name).unlink(missing_ok=True)
-    raise Unavailable(f"{compiler[0]} does not compile {SOURCE.name}: {said}")
+        said = (done.stderr.strip() or "it does not say why").splitlines()[0][:200]
+        raise Unavailable(f"{compiler[0]} does not compile {SOURCE.name}: {said}")
+
+
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{command[0]} cannot be run: {error}") from None

@@ -287,6 +287,7 @@ def compiler(folder: Path, script: str) -> str:
         (None, "no C compiler"),
         ("echo it is broken >&2; exit 1", "does not compile fused.c: it is broken"),
         ('for last; do :; done; : | cc -x c -shared - -o "$last"', "cannot be loaded"),
+        ("exit 0", "cannot be loaded"),
         ('for last; do :; done; echo rubbish > "$last"', "cannot be loaded"),
         ('exec cc "$@" -Dpooled_with=plain_with', "does not compile"),
     ],
@@ -302,6 +303,31 @@ def test_without_a_compiler_training_is_pytorchs(
     monkeypatch.setenv("CC", compiler(fresh, script) if script else str(fresh / "none"))
     assert jobs.kernels_here(STUDY, CPU) == "torch"
     assert said in capsys.readouterr().out
+
+
+def test_a_compiler_that_is_no_program_is_none(
+    fresh: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = Path(compiler(fresh, ""))
+    program.write_bytes(b"\x7fELF rubbish")
+    monkeypatch.setenv("CC", str(program))
+    assert jobs.kernels_here(STUDY, CPU) == "torch"
+    assert "cannot be run" in capsys.readouterr().out
+
+
+def test_without_a_place_for_what_is_compiled_training_is_pytorchs(
+    fresh: Path,
+    one_thread: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (fresh / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(fresh / "file"))
+    assert jobs.kernels_here(STUDY, CPU) == "torch"
+    assert "Not a directory" in capsys.readouterr().out
 
 
 def test_kernels_that_compute_wrongly_are_found_out(
