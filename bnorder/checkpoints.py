@@ -118,7 +118,7 @@ class JobFiles:
                 raise ValueError("its checksum does not match its content")
         content = torch.load(self.state_file, weights_only=True)
         for key, value in self.identity.items():
-            if content["identity"][key] != value:
+            if content["identity"].get(key) != value:
                 raise ValueError(f"made with another {key}")
         state: State = content["state"]
         return state if content["runs"] == runs else None

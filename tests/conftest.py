@@ -13,6 +13,9 @@ from hypothesis import settings
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # the library is used in place, not installed
 
+# One thread, as a training job has it: its kernels are those that are then tested.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # A busy machine is slow; that is no fault of the example that it happened to be slow at.
 settings.register_profile("bnorder", deadline=None)
 settings.load_profile("bnorder")

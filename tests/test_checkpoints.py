@@ -122,13 +122,15 @@ def test_garbage_is_named_and_never_used(
         assert f"{path.name} is not used" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("key", ["code", "data", "torch", "device", "number of threads"])
+@pytest.mark.parametrize("key", ["code", "data", "torch", "device", "number of threads", "kernels"])
 def test_a_checkpoint_of_other_circumstances_is_not_used(
     key: str, digits: data.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = study()
     killed_after(small, digits, tmp_path, 20)
-    files = jobs.job_files(small.jobs()[0], digits, torch.device("cpu"), tmp_path, code_hash())
+    cpu, job = torch.device("cpu"), small.jobs()[0]
+    own = jobs.kernels_here(small, cpu)
+    files = jobs.job_files(job, digits, cpu, tmp_path, code_hash(), own)
     names = [small.config_hash(small.arms()[0]), small.jobs()[0].runs[1].id]
     assert files.load_state(names) is not None
     other = replace(files, identity={**files.identity, key: "other"})
