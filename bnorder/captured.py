@@ -11,6 +11,7 @@ Source: CUDA graphs, as PyTorch's documentation has them ("whole-network capture
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,11 @@ from bnorder.data import Dataset
 from bnorder.study import Arm, Recipe
 from bnorder.training import Progress, Tally, reduced_precision
 
-WARM_UP = 3  # calls before a graph is recorded: libraries choose algorithms and take memory in them
+WARM_UP = 1  # calls before a graph is recorded: libraries choose algorithms and take memory in them
 
 
 class Replayed:
-    """One function on fixed buffers, called again and again; on CUDA a graph from the fourth call.
+    """One function on fixed buffers, called again and again; on CUDA a graph from the second call.
 
     The function comes with each call: kept, a trainer's own method would keep the trainer with all
     its memory alive until Python looks for cycles.
@@ -44,10 +45,17 @@ class Replayed:
             self._on_side_stream(action)
         else:
             if self.graph is None:
-                self.graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self.graph):
-                    action()
+                self._on_side_stream(partial(self._record, action))
+            assert self.graph
             self.graph.replay()
+
+    def _record(self, action: Callable[[], None]) -> None:
+        """Not by `torch.cuda.graph`, which looks for cycles and waits for the device at each."""
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin()
+        action()
+        graph.capture_end()
+        self.graph = graph
 
     def _on_side_stream(self, action: Callable[[], None]) -> None:
         """What is recorded later must not have touched the default stream's memory before."""
@@ -178,17 +186,21 @@ class CapturedTrainer(training.Trainer):
         images, labels = self.images.batch(index)
         with reduced_precision(self.recipe, self.device):
             logits = self.network(images)
-        losses = training.cross_entropy(logits.float(), labels)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self._backward(logits, labels)
         rate: Any = self.recipe.learning_rate
         if self.rates is not None:
             rate = self.rates.index_select(0, self.total_position)[0]
         self.optimiser.step(rate)
+        self.position += 1
+        self.total_position += 1
+
+    def _backward(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """The gradients of the loss, which is noted, as is how many answers are correct."""
+        losses = training.cross_entropy(logits.float(), labels)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
         correct = (logits.detach().argmax(2) == labels).sum(1)
         self.losses.index_copy_(0, self.position, losses.detach()[None])
         self.correct.index_copy_(0, self.position, correct[None])
-        self.position += 1
-        self.total_position += 1
 
     @torch.no_grad()
     def _evaluation_pass(self) -> None:
@@ -202,7 +214,7 @@ class CapturedTrainer(training.Trainer):
                 correct += (logits.argmax(2) == labels).sum(1)
                 losses += training.cross_entropy(logits, labels).double() * labels.shape[1]
         self.test_correct.index_copy_(0, self.point, correct[None])
-        self.test_losses.index_copy_(0, self.point, losses[None] / self.n_test)
+        self.test_losses.index_copy_(0, self.point, losses[None])
         self.point += 1
         self.network.train()
 
@@ -217,7 +229,7 @@ class CapturedTrainer(training.Trainer):
             first = start % self.steps_per_epoch
             part = slice(first, first + end - start)
             tally = Tally(list(losses[part]), list(correct[part]))
-            self._note(end, tally, test_correct[row], test_losses[row])
+            self._note(end, tally, test_correct[row], test_losses[row] / self.n_test)
         pending.clear()
         self.point.zero_()
 

@@ -16,7 +16,7 @@ from bnorder import data, jobs
 from bnorder.captured import CapturedTrainer
 from bnorder.checkpoints import JobFiles
 from bnorder.probing import ProbedTrainer
-from bnorder.records import Record
+from bnorder.records import Evaluation, Record
 from bnorder.study import Arm, Recipe, Run, load_study
 from bnorder.training import Trainer, set_exactness
 
@@ -55,10 +55,26 @@ def results(
     digits: data.Dataset,
     device: torch.device,
 ) -> list[object]:
-    """All of the records that is no time and no machine."""
+    """All of the records that is no time and no machine.
+
+    Where the steps' float32 losses are averaged in float64, on the device or not, the last bit of
+    it may be another.
+    """
     set_exactness(settings)
     records = train([Run(where, seed) for seed in (3, 7)], settings, digits, device, "config")
-    return [(r.run, r.status, r.diverged_step, r.steps, r.curve) for r in records]
+    curves = [[_rounded(point) for point in r.curve] for r in records]
+    return [
+        (r.run, r.status, r.diverged_step, r.steps, curve)
+        for r, curve in zip(records, curves, strict=True)
+    ]
+
+
+def _rounded(point: Evaluation) -> Evaluation:
+    test_loss, train_loss = (
+        None if loss is None else float(f"{loss:.12g}")
+        for loss in (point.test_loss, point.train_loss)
+    )
+    return replace(point, test_loss=test_loss, train_loss=train_loss)
 
 
 @on_each_device
