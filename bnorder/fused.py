@@ -74,27 +74,35 @@ def _examples() -> list[tuple[list[nn.Module], int]]:
     ]
 
 
-def disagreement(layers: Sequence[nn.Module], size: int, images: int = 8) -> float:
-    """How far a group of layers is from the same in float64, as training and as evaluation have it.
+def disagreement(
+    layers: Sequence[nn.Module],
+    size: int,
+    images: int = 8,
+    kind: "type[Body] | None" = None,
+    device: str = "cpu",
+) -> float:
+    """How far some layers are from the same in float64, as training and as evaluation have them.
 
     The greatest difference as a share of the greatest value, over outputs, gradients and buffers.
+    kind: what computes the layers, on `device`; fused.c unless said.
     """
     generator = torch.Generator().manual_seed(size)
     exact = nn.Sequential(*(deepcopy(layer).double() for layer in layers))
     for parameter in exact.parameters():
         with torch.no_grad():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    ours = deepcopy(exact).float()
+    ours = deepcopy(exact).float().to(device).to(memory_format=torch.channels_last)
     channels = next(c for c in map(_channels, layers) if c)
     x = torch.randn(images, channels, size, size, generator=generator)
-    mine, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
-    body = Body(list(ours))
+    mine, theirs = x.clone().to(device).requires_grad_(), x.double().requires_grad_()
+    body = (kind or Body)(list(ours))
     y, expected = body(mine), exact(theirs)
     gradient = torch.randn(y.shape, generator=generator)
-    torch.autograd.backward([y, expected], [gradient, gradient.double()])
+    y.backward(gradient.to(device))  # type: ignore[no-untyped-call]
+    expected.backward(gradient.double())
     ours.eval(), exact.eval()
     with torch.inference_mode():
-        evaluated = (body(x), exact(x.double()))
+        evaluated = (body(x.to(device)), exact(x.double()))
     pairs = [(y, expected), (mine.grad, theirs.grad), evaluated]
     pairs += zip(ours.buffers(), exact.buffers(), strict=True)
     pairs += [(a.grad, b.grad) for a, b in zip(ours.parameters(), exact.parameters(), strict=True)]
@@ -109,7 +117,7 @@ def _channels(layer: nn.Module) -> int | None:
 
 def _share(ours: torch.Tensor | None, exact: torch.Tensor | None) -> float:
     assert ours is not None and exact is not None
-    difference = (ours.detach().double() - exact.detach()).abs().max()
+    difference = (ours.detach().cpu().double() - exact.detach()).abs().max()
     return float(difference / exact.detach().abs().max().clamp_min(1e-12))
 
 
@@ -119,27 +127,36 @@ def fuse(network: Network) -> None:
 
 
 class Body:
-    """A body's layers as stages: groups that fused.c computes, and modules that it does not."""
+    """A body's layers as stages: groups of layers that go together, and modules that do not."""
+
+    pattern = GROUP
 
     def __init__(self, layers: Iterable[nn.Module]) -> None:
-        self.stages = list(_stages(list(layers)))
+        self.stages = list(self.split(list(layers)))
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         for stage in self.stages:
             images = stage(images)
         return images
 
+    def split(self, layers: Sequence[nn.Module]) -> Iterable[Any]:
+        letters, start = "".join(map(letter, layers)), 0
+        while start < len(layers):
+            match = self.pattern.match(letters, start)
+            end = match.end() if match else start
+            yield self.group(layers[start:end]) if end > start else self.other(layers[start])
+            start = max(end, start + 1)
 
-def _stages(layers: Sequence[nn.Module]) -> Iterable[Any]:
-    letters, start = "".join(map(_letter, layers)), 0
-    while start < len(layers):
-        match = GROUP.match(letters, start)
-        end = match.end() if match else start
-        yield Stage(layers[start:end]) if end > start else layers[start]
-        start = max(end, start + 1)
+    def group(self, layers: Sequence[nn.Module]) -> Any:
+        """What computes layers whose letters the pattern matches."""
+        return Stage(layers)
+
+    def other(self, layer: nn.Module) -> Any:
+        """What computes any other layer."""
+        return layer
 
 
-def _letter(layer: nn.Module) -> str:
+def letter(layer: nn.Module) -> str:
     """c: a convolution of images; b, p, a: batch norm, pooling, activation; -: anything else."""
     if isinstance(layer, nn.Conv2d):
         return "c" if _reads_images(layer) else "-"
@@ -147,7 +164,7 @@ def _letter(layer: nn.Module) -> str:
         return "b"
     if isinstance(layer, nn.MaxPool2d):
         return "p"
-    return "-" if _activation(layer) is None else "a"
+    return "-" if activation(layer) is None else "a"
 
 
 def _reads_images(layer: nn.Conv2d) -> bool:
@@ -158,7 +175,8 @@ def _reads_images(layer: nn.Conv2d) -> bool:
     return narrow and same_size and layer.out_channels // layer.groups % LANES == 0
 
 
-def _activation(layer: nn.Module) -> Activation | None:
+def activation(layer: nn.Module) -> Activation | None:
+    """A layer as fused.c and fused.cu have it; None where they do not."""
     if isinstance(layer, nn.ELU):
         return Activation(1, 1.0, 1.0)
     if isinstance(layer, nn.ReLU):
@@ -168,7 +186,7 @@ def _activation(layer: nn.Module) -> Activation | None:
     return NONE if isinstance(layer, nn.Identity) else None
 
 
-class Stage:
+class Layers:
     """u = act1(convolution(x)), y = act2(pool(batch_norm(u))); every part may be missing."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
@@ -185,9 +203,13 @@ class Stage:
             elif isinstance(layer, nn.MaxPool2d):
                 self.pools = True
             elif has_batch_norm and self.batch_norm is None:
-                self.act1 = _activation(layer) or NONE
+                self.act1 = activation(layer) or NONE
             else:
-                self.act2 = _activation(layer) or NONE
+                self.act2 = activation(layer) or NONE
+
+
+class Stage(Layers):
+    """Layers as fused.c computes them."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """As the layers one after the other, which is how it goes where a shape does not suit."""

@@ -63,7 +63,7 @@ class Coefficients(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """The kernels, compiled if need be. Raises Unavailable where that cannot be done."""
     compiler = _compiler()
-    file = _folder() / f"{_sha256([*_origin(compiler), *_processor()])[:16]}.so"
+    file = folder() / f"{digest([*_origin(compiler), *_processor()])[:16]}.so"
     try:
         if not file.exists():
             _compile(compiler, file)
@@ -93,7 +93,7 @@ def name() -> str:
 
     Another compiler may round otherwise. Raises Unavailable where there is none.
     """
-    return f"fused {_sha256(_origin(_compiler()))[:8]}"
+    return f"fused {digest(_origin(_compiler()))[:8]}"
 
 
 def _compiler() -> list[str]:
@@ -106,7 +106,7 @@ def _compiler() -> list[str]:
     raise Unavailable(f"no C compiler ({looked_for})")
 
 
-def _folder() -> Path:
+def folder() -> Path:
     """The user's own folder for what is compiled, or a reason why there is none."""
     folder = temporary_folder("kernels")
     try:
@@ -134,7 +134,8 @@ def _processor() -> list[str]:
     return [platform.machine(), *telling[:2]]
 
 
-def _sha256(parts: list[str]) -> str:
+def digest(parts: list[str]) -> str:
+    """The SHA-256 of some texts together."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
