@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,11 @@ class Dataset:
         """(channels, height, width) of one image."""
         channels, height, width = self.train_images.shape[1:]
         return channels, height, width
+
+    def on(self, device: "torch.device") -> "Dataset":
+        """The same on a device, where all trainers share it."""
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def prepare(name: str, data_dirs: Sequence[str] = ()) -> Dataset:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from bnorder import fused, kernels
+from bnorder import cuda, fused, fused_gpu, kernels
 from bnorder.captured import CapturedTrainer
 from bnorder.checkpoints import JobFiles
 from bnorder.data import Dataset
 from bnorder.devices import processor
 from bnorder.errors import UserError
 from bnorder.fused import FusedTrainer
+from bnorder.fused_gpu import FusedCapturedTrainer
 from bnorder.probing import ProbedTrainer
 from bnorder.records import Cost, Provenance, Record, code_hash
 from bnorder.study import Job, Recipe, Run, Study
@@ -43,6 +44,7 @@ def train_job(
     _require_precision(study, job, device)
     together = len(job.seeds) if device.type == "cuda" else study.seeds_together
     own = kernels_here(study, device)
+    dataset = dataset.on(device)
     files = job_files(job, dataset, device, folder, code_hash(study.probes), own)
     hashes = {run.id: study.config_hash(run.arm) for run in job.runs}
     if folder:
@@ -71,18 +73,23 @@ def _require_precision(study: Study, job: Job, device: torch.device) -> None:
 def kernels_here(study: Study, device: torch.device) -> str:
     """Which kernels a study's runs take here, as their provenance says it.
 
-    Those of fused.c are for one core and no probe, which reads between the layers that they fuse.
-    Where they cannot be had, a line says why: training is then the same, but slower.
+    Our own are for a GPU or for one core, and for no probe, which reads between the layers that
+    they fuse. Where they cannot be had, a line says why: training is then the same, but slower.
     """
     one_core = device.type == "cpu" and torch.get_num_threads() == 1
-    if study.kernels != "fused" or study.probes or not one_core:
+    if study.kernels != "fused" or study.probes or not (one_core or device.type == "cuda"):
         return kernels.TORCH
     try:
-        fused.require()
+        (fused if one_core else fused_gpu).require()
     except kernels.Unavailable as reason:
         print(f"kernels: PyTorch's own, which are slower: {reason}", flush=True)
         return kernels.TORCH
-    return kernels.name()
+    return fused_kernels(device)
+
+
+def fused_kernels(device: torch.device) -> str:
+    """The name of our own kernels for a device. Raises Unavailable where they are not to be had."""
+    return kernels.name() if device.type == "cpu" else cuda.name()
 
 
 def trainer_kind(
@@ -94,10 +101,10 @@ def trainer_kind(
     """
     if probes:
         return ProbedTrainer
-    if device.type == "cuda":
-        return CapturedTrainer
     exact = recipe is None or recipe.precision == "float32"
-    return FusedTrainer if own != kernels.TORCH and exact else Trainer
+    if own != kernels.TORCH and exact:
+        return FusedCapturedTrainer if device.type == "cuda" else FusedTrainer
+    return CapturedTrainer if device.type == "cuda" else Trainer
 
 
 def _packs(job: Job, together: int) -> Iterator[list[Run]]:
@@ -199,8 +206,8 @@ def _record(
         ),
         provenance=provenance(trainer.device),
     )
-    if isinstance(trainer, FusedTrainer):
-        made_by = replace(record.provenance, kernels=kernels.name())
+    if isinstance(trainer, FusedTrainer | FusedCapturedTrainer):
+        made_by = replace(record.provenance, kernels=fused_kernels(trainer.device))
         return replace(record, provenance=made_by)
     if not isinstance(trainer, ProbedTrainer):
         return record

@@ -42,7 +42,9 @@ def _train_part(study: Study, folder: Path, report: Report, together: int | None
     before = len(done)
     for name, arms in groupby(study.arms(), key=lambda arm: arm.dataset):
         todo = [job for arm in arms for job in _lacking(study, arm, done, together)]
-        dataset = cached_dataset(name, folder.parent, study.data_dirs) if todo else None
+        dataset = None
+        if todo:
+            dataset = cached_dataset(name, folder.parent, study.data_dirs).on(jobs.pick_device())
         for job in todo:
             assert dataset
             seen = partial(_seen, report, len(done) - before, job.arms[0])

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from bnorder import data, fused, jobs, kernels, training
-from bnorder.captured import CapturedTrainer
 from bnorder.fused import Body, FusedTrainer, Stage
 from bnorder.network import Network
 from bnorder.probing import ProbedTrainer
@@ -251,14 +250,12 @@ def test_a_job_takes_them_and_its_records_say_so(one_thread: None, digits: data.
 def test_they_are_for_one_core_float32_and_no_probes(one_thread: None) -> None:
     assert jobs.kernels_here(STUDY, CPU) == kernels.name()
     assert jobs.kernels_here(replace(STUDY, probes=True), CPU) == "torch"
-    assert jobs.kernels_here(STUDY, torch.device("cuda")) == "torch"
     torch.set_num_threads(2)
     assert jobs.kernels_here(STUDY, CPU) == "torch"
     own = kernels.name()
     assert jobs.trainer_kind(CPU, False, own, recipe()) is FusedTrainer
     assert jobs.trainer_kind(CPU, False, own, recipe(precision="bf16")) is training.Trainer
     assert jobs.trainer_kind(CPU, True, own, recipe()) is ProbedTrainer
-    assert jobs.trainer_kind(torch.device("cuda"), False, own, recipe()) is CapturedTrainer
 
 
 def test_other_kernels_leave_a_checkpoint_alone(tmp_path: Path, digits: data.Dataset) -> None:

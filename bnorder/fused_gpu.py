@@ -1,0 +1,613 @@
+"""Training on a GPU with convolutions of packed replicas, and what lies between, by fused.cu.
+
+cuDNN computes a grouped convolution of few channels one replica after another. Here a block of
+threads has some images of one replica; what lies between two convolutions is one function with a
+derivative of its own. Parameters, buffers and states stay the network's own.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from bnorder import cuda, fused, training
+from bnorder.captured import CapturedTrainer
+from bnorder.fused import NONE, TOLERANCE, disagreement
+from bnorder.kernels import Unavailable
+from bnorder.network import Network
+from bnorder.optimiser import _take_gradients, make_optimiser
+from bnorder.study import Recipe
+
+THREADS = 256
+BESIDE = 8  # images of a block, or stripes of images, of the classifier's kernels
+PIECE = 4096  # numbers of a parameter that an optimiser's block has
+SHARED = 11_000  # floats of shared memory that a block may have: 44 of 48 KiB
+WEIGHING = 8_000  # as much for the gradient by weights, so that several blocks share a processor
+BLOCKS = 528  # that share a sum over a batch: four for each of a large GPU's processors
+SHARES = 640  # blocks that share the gradient by weights: five for each such processor
+EVALUATED = 20_000  # images of all replicas that are evaluated at once
+load = cuda.load
+
+
+@cache
+def require() -> None:
+    """Raise `Unavailable` where fused.cu cannot be compiled or computes anything wrong."""
+    with ThreadPoolExecutor() as pool:  # the compiler takes a second for each
+        found = max(pool.map(_disagreement, _examples()))
+    if not found < TOLERANCE:
+        raise Unavailable(f"what was compiled is wrong by {found:.1g} of the true value")
+
+
+def _disagreement(example: tuple[list[nn.Module], int]) -> float:
+    return disagreement(*example, kind=Body, device="cuda")
+
+
+def _examples() -> list[tuple[list[nn.Module], int]]:
+    """Layers that take every way through fused.cu, of the shapes that MNIST's networks have."""
+    first = nn.Conv2d(2, 32, 3, padding=1, groups=2, bias=False)
+    second, third = (nn.Conv2d(32, 32, 3, padding=1, groups=2, bias=bias) for bias in (True, False))
+    return [
+        ([nn.BatchNorm2d(2), nn.LeakyReLU(0.1), first, nn.MaxPool2d(2), nn.ReLU()], 28),
+        ([second, nn.ELU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)], 14),
+        ([third, nn.BatchNorm2d(32), nn.ReLU()], 7),
+    ]
+
+
+class FusedCapturedTrainer(CapturedTrainer):
+    """`CapturedTrainer`, whose network is fused."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.images = FusedImages(**vars(self.images))
+        fuse(self.network)
+        self.optimiser = InPieces(list(self.network.parameters()), self.recipe)
+
+    def _backward(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        replicas, images, classes = logits.shape
+        dlogits = torch.empty_like(logits)
+        arguments = _filled(
+            "Loss",
+            logits=logits,
+            labels=labels.contiguous(),
+            position=self.position,
+            dlogits=dlogits,
+            losses=self.losses,
+            correct=self.correct,
+            images=images,
+        )
+        constants = {"THREADS": THREADS, "CLASSES": classes, "CHANNELS": 1, "PIXELS": 1}
+        load(ROOM=SHARED, **constants).launch("cross_entropy", arguments, replicas)
+        logits.backward(dlogits)  # type: ignore[no-untyped-call]
+
+
+class InPieces:
+    """An optimiser whose kernel gets its tensors in pieces.
+
+    It has one block of threads for 65,536 numbers of a tensor, and so few for a whole network.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], recipe: Recipe) -> None:
+        self.whole = list(parameters)
+        self.pieces = nn.ParameterList(_pieces([parameter.detach() for parameter in parameters]))
+        self.optimiser = make_optimiser(self.pieces, recipe)
+
+    def step(self, learning_rate: float) -> None:
+        gradients = _pieces(_take_gradients(self.whole))
+        for piece, gradient in zip(self.pieces, gradients, strict=True):
+            piece.grad = gradient
+        self.optimiser.step(learning_rate)
+
+    def state(self) -> dict[str, Any]:
+        return self.optimiser.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.optimiser.restore(state)
+
+
+def _pieces(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The numbers of dense tensors in the order in which they lie, a few thousand at a time."""
+    flat = (tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors)
+    return [piece for numbers in flat for piece in torch.split(numbers, PIECE)]
+
+
+class FusedImages(training.Images):
+    """`Images`, whose batches are gathered and scaled in one pass, to the same last bit."""
+
+    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._take(self.train_images, self.train_labels, index)
+
+    def test_batches(self, replicas: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        every = torch.arange(len(self.test_labels), device=self.test_labels.device)
+        for part in torch.split(every, max(training.EVALUATION_BATCH, EVALUATED // replicas)):
+            index = part[:, None].expand(-1, replicas)
+            yield self._take(self.test_images, self.test_labels, index)
+
+    def _take(
+        self, images: torch.Tensor, labels: torch.Tensor, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (batch, S * channels, h, w) and labels (S, batch) of index (batch, S)."""
+        batch, replicas = index.shape
+        _, channels, height, width = images.shape
+        x = _empty((batch, replicas * channels, height, width), index.device)
+        taken = torch.empty((replicas, batch), dtype=torch.int64, device=index.device)
+        arguments = _filled(
+            "Take",
+            images=images,
+            labels=labels,
+            index=index.contiguous(),
+            offset=self.offset,
+            scale=self.scale,
+            x=x,
+            labels_taken=taken,
+            batch=batch,
+            replicas=replicas,
+            channels=channels,
+            pixels=height * width,
+        )
+        _elementwise("take", arguments, x.numel(), vector=1)
+        return x, taken
+
+
+def fuse(network: Network) -> None:
+    """Let a network's body compute by fused.cu what it can; its modules stay where they are."""
+    network.forward = Fused(network)  # type: ignore[method-assign]
+
+
+class Fused:
+    """`Network.forward`."""
+
+    def __init__(self, network: Network) -> None:
+        self.body, self.weight, self.bias = Body(network.body), network.weight, network.bias
+        self.global_average = network.global_average
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.body(images)
+        if self.global_average:
+            features = features.mean((2, 3), keepdim=True)
+        logits: torch.Tensor = Classify.apply(features, self.weight, self.bias)
+        return logits
+
+
+class Classify(torch.autograd.Function):
+    """Features (batch, S * C, height, width) to logits (S, batch, classes)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight, bias)
+        replicas, classes, _ = weight.shape
+        logits = torch.empty((replicas, len(x), classes), device=x.device)
+        _classifier("classify", -(-len(x) // BESIDE), x, weight, bias=bias, logits=logits)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dlogits: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, weight, bias = ctx.saved_tensors
+        dlogits = dlogits.contiguous()
+        dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+        _classifier("unclassify", -(-len(x) // BESIDE), x, weight, dlogits=dlogits, dx=dx)
+        blocks = -(-weight.shape[2] // (THREADS // BESIDE))
+        gradients = {"dweight": dweight, "dbias": dbias}
+        _classifier("classifier_gradient", blocks, x, weight, dlogits=dlogits, **gradients)
+        return dx, dweight, dbias
+
+
+def _classifier(
+    name: str, blocks: int, x: torch.Tensor, weight: torch.Tensor, **fields: torch.Tensor
+) -> None:
+    replicas, classes, features = weight.shape
+    pixels = x.shape[2] * x.shape[3]
+    constants = {"CLASSES": classes, "CHANNELS": features // pixels, "PIXELS": pixels}
+    arguments = _filled(
+        "Classifier", x=x, weight=weight, images=len(x), replicas=replicas, **fields
+    )
+    load(THREADS=THREADS, ROOM=SHARED, **constants).launch(name, arguments, blocks, replicas)
+
+
+class Body(fused.Body):
+    """A body's layers as stages that fused.cu computes, and modules that it does not."""
+
+    pattern = re.compile("(a?b)?p?a?")
+
+    def group(self, layers: Sequence[nn.Module]) -> Any:
+        return Group(layers)
+
+    def other(self, layer: nn.Module) -> Any:
+        return Convolution(layer) if isinstance(layer, nn.Conv2d) else layer
+
+
+# ---- convolutions ----
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A replica's convolution: channels in and out, pixels of the image, side of the kernel."""
+
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+    side: int
+
+    @property
+    def segment(self) -> int:
+        """Neighbouring pixels of a thread: those with which a row comes out best."""
+        return min(range(8, 3, -1), key=lambda size: -(-self.width // size) * size)
+
+    @property
+    def segments(self) -> int:
+        return -(-self.width // self.segment)
+
+    @property
+    def constants(self) -> dict[str, int]:
+        names = {"IN": self.inputs, "OUT": self.outputs, "SIDE": self.side}
+        return names | {"HEIGHT": self.height, "WIDTH": self.width, "SEGMENT": self.segment}
+
+    def convolving(self) -> tuple[int, dict[str, int]]:
+        """Images of a block of `convolve`, and its constants."""
+        group = next(size for size in (4, 2, 1) if self.outputs % size == 0)
+        chunks = [size for size in (8, 4, 1) if self.inputs % size == 0]
+        chunk = next((size for size in chunks if self._images(size) > 0), 1)
+        an_image = self.height * self.segments * (self.outputs // group)
+        images = max(1, min(6, 224 // an_image, self._images(chunk)))
+        given = {"GROUP": group, "CHUNK": chunk, "READ": min(chunk, 4), "IMAGES": images}
+        return images, self.constants | given | {"THREADS": images * an_image}
+
+    def _images(self, chunk: int) -> int:
+        """How many a block of `convolve` has room for, so many channels at a time."""
+        row = (self.segments * self.segment + self.side - 1) | 1
+        plane = (self.height + self.side - 1) * row + 7
+        return (SHARED - chunk * self.side**2 * self.outputs) // (chunk * plane)
+
+    def weighing(self) -> tuple[int, dict[str, int]]:
+        """Images of a block of `weight_gradient` at a time, and its constants."""
+        bands = next(n for n in range(1, self.height + 1) if self._floats(n) <= WEIGHING)
+        band = -(-self.height // bands)
+        images = min(2, WEIGHING // self._floats(1)) if bands == 1 else 1
+        given = {"BAND": band, "IMAGES": images, "X_VECTOR": 4 if self.inputs % 4 == 0 else 1}
+        threads = max(128, self.inputs * self.outputs // 4)
+        crowd = 640 // threads if self.inputs > 1 and self.side <= 3 else 1
+        return images, self.constants | given | {"THREADS": threads, "CROWD": crowd}
+
+    def _floats(self, bands: int) -> int:
+        """Shared memory of `weight_gradient` for an image's rows in so many bands."""
+        band = -(-self.height // bands)
+        x = (band + self.side - 1) * (self.width + self.side - 1) * self.inputs
+        dy = band * (self.segments * self.segment * self.outputs + 16) if self.inputs > 1 else 0
+        return x + dy + self.segment * self.inputs + 3
+
+    @property
+    def suits(self) -> bool:
+        """Whether blocks have room for it."""
+        odd, quads = self.side % 2 == 1, self.outputs % 4 == 0
+        fits = self.inputs * self.outputs // 4 <= THREADS and self._floats(self.height) <= WEIGHING
+        both = (self, self.turned)
+        fits = fits and all(shape._images(1) > 0 for shape in both)
+        return odd and quads and fits and all(s.convolving()[1]["THREADS"] <= 1024 for s in both)
+
+    @property
+    def turned(self) -> "Shape":
+        """The convolution that gives the gradient by the inputs."""
+        return Shape(self.outputs, self.inputs, self.height, self.width, self.side)
+
+
+class Convolution:
+    """A convolution as fused.cu computes it, where it can."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        self.layer = layer
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        layer = self.layer
+        shape = self.shape(x)
+        same_size = layer.stride == (1, 1) and layer.padding == (shape.side // 2,) * 2
+        if not same_size or not shape.suits:
+            return layer(x)  # type: ignore[no-any-return]
+        y: torch.Tensor = Convolve.apply(shape, layer.groups, x, layer.weight, layer.bias)
+        return y
+
+    def shape(self, x: torch.Tensor) -> Shape:
+        layer, groups = self.layer, self.layer.groups
+        channels = layer.in_channels // groups, layer.out_channels // groups
+        return Shape(*channels, x.shape[2], x.shape[3], layer.kernel_size[0])
+
+
+class Convolve(torch.autograd.Function):
+    """A packed convolution and its derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        shape: Shape,
+        replicas: int,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.shape, ctx.replicas, ctx.has_bias = shape, replicas, bias is not None
+        ctx.save_for_backward(x, weight)
+        return _convolve(shape, replicas, x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        dx = dbias = None
+        if ctx.needs_input_grad[2]:
+            dx = _convolve(ctx.shape.turned, ctx.replicas, dy, weight, flip=True)
+        if ctx.has_bias:
+            dbias = dy.sum((0, 2, 3))
+        return None, None, dx, _weight_gradient(ctx.shape, ctx.replicas, x, dy, weight), dbias
+
+
+def _convolve(
+    shape: Shape,
+    replicas: int,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    flip: bool = False,
+) -> torch.Tensor:
+    y = _empty((len(x), replicas * shape.outputs, shape.height, shape.width), x.device)
+    images, constants = shape.convolving()
+    arguments = _filled(
+        "Convolution",
+        x=x,
+        weight=weight,
+        bias=bias,
+        y=y,
+        images=len(x),
+        replicas=replicas,
+        flip=flip,
+        **_strides(weight),
+    )
+    load(**constants).launch("convolve", arguments, -(-len(x) // images), replicas)
+    return y
+
+
+def _weight_gradient(
+    shape: Shape, replicas: int, x: torch.Tensor, dy: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    images, constants = shape.weighing()
+    parts = -(-len(x) // images) * -(-shape.height // constants["BAND"])
+    each = -(-parts * replicas // SHARES)
+    blocks = -(-parts // each)
+    partial = torch.empty((blocks, weight.numel()), device=x.device)
+    arguments = _filled(
+        "WeightGradient", x=x, dy=dy, partial=partial, images=len(x), replicas=replicas
+    )
+    load(**constants).launch("weight_gradient", arguments, blocks, replicas)
+    gradient = torch.empty_like(weight)
+    arguments = _filled(
+        "AddPartials",
+        partial=partial,
+        gradient=gradient,
+        blocks=blocks,
+        outputs=replicas * shape.outputs,
+        inputs=shape.inputs,
+        taps=shape.side**2,
+        side=shape.side,
+        **_strides(weight),
+    )
+    _elementwise("add_partials", arguments, weight.numel(), vector=1)
+    return gradient
+
+
+def _strides(weight: torch.Tensor) -> dict[str, int]:
+    names = ("w_out", "w_in", "w_row", "w_column")
+    return dict(zip(names, weight.stride(), strict=True))
+
+
+# ---- what lies between convolutions ----
+
+
+class Group(fused.Layers):
+    """v = act1(u), y = act2(pool(batch_norm(v))), as fused.cu computes it."""
+
+    def __call__(self, u: torch.Tensor) -> torch.Tensor:
+        if u.shape[1] > THREADS or (self.pools and min(u.shape[2:]) < 2):
+            for layer in self.layers:
+                u = layer(u)
+            return u
+        norm = self.batch_norm
+        parameters = (None, None) if norm is None else (norm.weight, norm.bias)
+        keep = torch.is_grad_enabled()
+        y: torch.Tensor = Apply.apply(self, keep, u, *parameters)
+        return y
+
+    def shape(self, u: torch.Tensor) -> dict[str, int]:
+        images, channels, height, width = u.shape
+        return {"images": images, "channels": channels, "height": height, "width": width}
+
+
+class Apply(torch.autograd.Function):
+    """A group's arithmetic and its derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, group: Group, keep: bool, u: torch.Tensor, *_parameters: torch.Tensor | None
+    ) -> torch.Tensor:
+        """y of u, and what the derivative asks for if it shall be kept.
+
+        The parameters, which the group has, are named so that they get gradients.
+        """
+        u = u.contiguous(memory_format=torch.channels_last)
+        found = None if group.batch_norm is None else _statistics(group, group.batch_norm, u)
+        size = [length // 2 for length in u.shape[2:]] if group.pools else u.shape[2:]
+        y, where, largest = _empty((*u.shape[:2], *size), u.device), None, None
+        if group.pools and keep:
+            where = torch.empty_like(y, dtype=torch.uint8)
+            largest = None if found is None else torch.empty_like(y)
+        scale, shift = (None, None) if found is None else found[2:]
+        arguments = _filled(
+            "Forward",
+            u=u,
+            scale=scale,
+            shift=shift,
+            y=y,
+            largest=largest,
+            where=where,
+            pooled=group.pools,
+            act1=group.act1,
+            act2=group.act2,
+            **group.shape(u),
+        )
+        _elementwise("forward", arguments, y.numel(), _vector(u))
+        ctx.group = group
+        ctx.by_batch = group.batch_norm is not None and group.batch_norm.training
+        ctx.save_for_backward(u, y, where, largest, found)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[Any, ...]:
+        u, y, where, largest, found = ctx.saved_tensors
+        group: Group = ctx.group
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        mean = scale = None
+        settled = (None,) * 4
+        if found is not None:
+            mean, scale = found[0], found[2]
+            settled = _gradients(group, u, y, dy, largest, found, ctx.by_batch)
+        dgamma, dbeta, b, k = settled
+        du = None
+        if ctx.needs_input_grad[2]:
+            du = torch.empty_like(u)
+            arguments = _filled(
+                "Backward",
+                u=None if found is None else u,
+                y=y,
+                dy=dy,
+                mean=mean,
+                scale=scale,
+                b=b,
+                k=k,
+                where=where,
+                du=du,
+                act1=group.act1,
+                act2=group.act2,
+                **group.shape(u),
+            )
+            _elementwise("backward", arguments, u.numel(), _vector(u))
+        return None, None, du, dgamma, dbeta
+
+
+def _statistics(group: Group, layer: nn.BatchNorm2d, u: torch.Tensor) -> torch.Tensor:
+    """Mean, 1 / standard deviation, scale and shift (4, channels); moves the running statistics."""
+    channels, rows = u.shape[1], u.numel() // u.shape[1]
+    found, partial, blocks = torch.empty((4, channels), device=u.device), None, 0
+    if layer.training:
+        blocks = _blocks(rows, channels, _vector(u))
+        partial = torch.empty((blocks, 2, channels), dtype=torch.float64, device=u.device)
+        arguments = _filled(
+            "Sums", u=u, partial=partial, rows=rows, channels=channels, act1=group.act1
+        )
+        _others(_vector(u)).launch("moments", arguments, blocks)
+    arguments = _filled(
+        "Settle",
+        partial=partial,
+        u=u,
+        gamma=layer.weight,
+        beta=layer.bias,
+        **dict(zip(("mean", "inverse", "scale", "shift"), found, strict=True)),
+        running_mean=layer.running_mean,
+        running_variance=layer.running_var,
+        batches=layer.num_batches_tracked if layer.training else None,
+        blocks=blocks,
+        channels=channels,
+        count=rows,
+        eps=layer.eps,
+        momentum=layer.momentum,
+        act1=group.act1,
+    )
+    _others(1).launch("settle_moments", arguments, channels)
+    return found
+
+
+def _gradients(
+    group: Group,
+    u: torch.Tensor,
+    y: torch.Tensor,
+    dy: torch.Tensor,
+    largest: torch.Tensor | None,
+    found: torch.Tensor,
+    by_batch: bool,
+) -> Any:
+    """The gradients by gamma and beta, and b and k of fused.cu; (channels,) each."""
+    channels, rows = u.shape[1], y.numel() // u.shape[1]
+    blocks = _blocks(rows, channels, _vector(u))
+    partial = torch.empty((blocks, 2, channels), dtype=torch.float64, device=u.device)
+    arguments = _filled(
+        "Sums",
+        u=u if largest is None else largest,
+        y=y,
+        dy=dy,
+        mean=found[0],
+        partial=partial,
+        rows=rows,
+        channels=channels,
+        act1=group.act1 if largest is None else NONE,
+        act2=group.act2,
+    )
+    _others(_vector(u)).launch("gradient_sums", arguments, blocks)
+    settled = torch.empty((4, channels), device=u.device).unbind()
+    arguments = _filled(
+        "SettleGradients",
+        partial=partial,
+        inverse=found[1],
+        scale=found[2],
+        **dict(zip(("dgamma", "dbeta", "b", "k"), settled, strict=True)),
+        blocks=blocks,
+        channels=channels,
+        count=u.numel() // channels,
+        by_batch=by_batch,
+    )
+    _others(1).launch("settle_gradients", arguments, channels)
+    return settled
+
+
+# ---- calls ----
+
+
+def _vector(u: torch.Tensor) -> int:
+    """Neighbouring channels that go together."""
+    return 4 if u.shape[1] % 4 == 0 else 1
+
+
+def _blocks(rows: int, channels: int, vector: int) -> int:
+    """Blocks that share a sum over rows."""
+    beside = THREADS // (channels // vector)
+    return min(-(-rows // beside), BLOCKS)
+
+
+def _others(vector: int) -> Any:
+    """The kernels that know no shape."""
+    return load(THREADS=THREADS, VECTOR=vector)
+
+
+def _elementwise(name: str, arguments: Any, numbers: int, vector: int) -> None:
+    """A thread for each `vector` neighbouring numbers."""
+    _others(vector).launch(name, arguments, -(-numbers // (vector * THREADS)))
+
+
+def _filled(name: str, **fields: Any) -> Any:
+    """A structure of fused.cu; tensors, which live as long as it does, as their addresses."""
+    plain = {k: v.data_ptr() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
+    arguments = cuda.structure(name)(**plain)
+    arguments.fields = fields
+    return arguments
+
+
+def _empty(shape: Any, device: torch.device) -> torch.Tensor:
+    return torch.empty(shape, device=device, memory_format=torch.channels_last)
