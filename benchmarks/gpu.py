@@ -1,13 +1,15 @@
 """Everything that this project wants to know of a GPU, checked and timed in one call.
 
 Needs torch and the library's few dependencies, not Snakemake. Writes into --out:
-checks.csv     packed and captured training against the plain one and against the CPU, how far TF32
-               and bf16 move the results, each with its largest difference;
+checks.csv     what a job takes (the fused kernels, captured) against the same again, PyTorch's own
+               kernels captured and plain, and the CPU, with the largest differences; and how far
+               TF32 and bf16 move the results;
 replicas.csv   ways to convolve packed replicas, and whether each is exact;
-training.csv   images a second of the captured path (and with channels first), of the plain path and
+training.csv   images a second of what a job takes, of PyTorch's own kernels captured and plain, and
                of a tutorial's loop, for each order, depth 2 and 5, ReLU and ELU, with the bandwidth
                and arithmetic it comes to;
-article.csv    wall seconds of the whole article study in one process.
+article.csv    wall seconds of the whole article study in one process, from its start, with nothing
+               compiled before.
 A part that fails says why, and the others go on; what is measured is written row by row. Where a
 call is shorter than all of it, --only takes parts of it, and --results keeps the article study's
 records, with which a second call goes on. Without a GPU, --rehearse runs the same code on the CPU
@@ -15,7 +17,9 @@ with tiny numbers, and on any data set.
 """
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,12 +37,11 @@ import torch
 import torch.nn.functional as F
 from training import multiply_adds, tutorial_step
 
-from bnorder import data, jobs, training, whole_study
-from bnorder.captured import CapturedTrainer
+from bnorder import data, fused_gpu, jobs, training
+from bnorder.captured import CapturedTrainer, Replayed
 from bnorder.errors import UserError, exit_cleanly
 from bnorder.files import replacing
 from bnorder.network import Network
-from bnorder.optimiser import make_optimiser
 from bnorder.study import Arm, Recipe, Run, load_study
 from bnorder.training import Trainer
 
@@ -117,7 +120,10 @@ class Bench:
             )
         self.recipe, self.seeds = self.study.recipe, self.study.seeds
         self.steps = 2 if rehearse else 100
-        self.machine = vars(jobs.provenance(device))
+        self.changes = changes
+        own = jobs.kernels_here(self.study, device)
+        self.ours = jobs.trainer_kind(device, False, own, self.recipe)
+        self.machine = vars(jobs.provenance(device)) | {"kernels": own}
         self.results: Path | None = None
         training.set_exactness(self.recipe)
 
@@ -147,8 +153,9 @@ def checks(bench: Bench) -> Iterator[dict[str, Any]]:
     """Largest differences in test accuracy (pp) and final test loss between two ways to train."""
     cpu, seeds = torch.device("cpu"), bench.seeds[:3]
     ways: dict[str, Callable[[Arm], list[Any]]] = {
+        "ours": lambda arm: trained(bench, bench.ours, arm, seeds, bench.device),
+        "ours again": lambda arm: trained(bench, bench.ours, arm, seeds, bench.device),
         "captured": lambda arm: trained(bench, CapturedTrainer, arm, seeds, bench.device),
-        "captured again": lambda arm: trained(bench, CapturedTrainer, arm, seeds, bench.device),
         "plain, packed": lambda arm: trained(bench, Trainer, arm, seeds, bench.device),
         "plain, alone": lambda arm: [
             record
@@ -166,7 +173,7 @@ def checks(bench: Bench) -> Iterator[dict[str, Any]]:
         ),
     }
     for arm in bench.deep_arms():
-        reference = ways["captured"](arm)
+        reference = ways["ours"](arm)
         for name, way in list(ways.items())[1:]:
             found = way(arm)
             pairs = [
@@ -174,7 +181,7 @@ def checks(bench: Bench) -> Iterator[dict[str, Any]]:
             ]
             yield {
                 "ordering": arm.ordering,
-                "captured_against": name,
+                "ours_against": name,
                 "seeds": len(seeds),
                 "max_accuracy_difference_pp": max(
                     100 * abs(a.test_correct - b.test_correct) / n for a, b, n in pairs
@@ -205,18 +212,18 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
     """Rates of the ways to train, taking turns; images of all replicas count.
 
     The clock runs for some steps of an epoch, whose order was drawn before: all its steps share it.
+    The tutorial, much the slowest, takes a fifth as many.
     """
     for arm in bench.arms():
         ways = {
-            "captured": captured_steps(bench, arm, CapturedTrainer),
-            "channels_first": captured_steps(bench, arm, ChannelsFirst),
-            "plain": plain_steps(bench, arm),
+            "ours": steps_of(bench, arm, bench.ours),
+            "captured": steps_of(bench, arm, CapturedTrainer),
+            "plain": steps_of(bench, arm, Trainer),
             "tutorial": tutorial_steps(bench, arm),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(bench.rounds + 1):
-            for name, (replicas, next_steps) in ways.items():
-                images = bench.steps * bench.recipe.batch_size * replicas
+            for name, (images, next_steps) in ways.items():
                 with as_torch_comes() if name == "tutorial" else nullcontext():
                     rate = images / bench.seconds(next_steps())
                 if turn:  # the first one warms up
@@ -227,37 +234,17 @@ def training_rates(bench: Bench) -> Iterator[dict[str, Any]]:
             "depth": arm.depth,
             **{name: round(statistics.median(values)) for name, values in rates.items()},
         }
-        for other in ("channels_first", "plain", "tutorial"):
-            ratios = [a / b for a, b in zip(rates["captured"], rates[other], strict=True)]
+        for other in ("captured", "plain", "tutorial"):
+            ratios = [a / b for a, b in zip(rates["ours"], rates[other], strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
-            row |= {f"captured_per_{other}": middle}
-            row |= {f"captured_per_{other}_q1": low, f"captured_per_{other}_q3": high}
-        yield row | achieved(bench, arm, row["captured"])
+            row |= {f"ours_per_{other}": middle}
+            row |= {f"ours_per_{other}_q1": low, f"ours_per_{other}_q3": high}
+        yield row | achieved(bench, arm, row["ours"])
         training.wait_for(bench.device)
 
 
-# A way to train: its replicas, and what prepares some steps and gives the action that takes them.
+# A way to train: the images of some steps; what prepares them, and gives what takes them.
 Way = tuple[int, Callable[[], Callable[[], None]]]
-
-
-class ChannelsFirst(CapturedTrainer):
-    """The captured path in the other layout: cuDNN has other kernels for its grouped convolutions.
-
-    One operand in channels-last would choose that layout; the optimiser's averages must share it.
-    """
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.network.to(memory_format=torch.contiguous_format)
-        self.optimiser = make_optimiser(self.network, self.recipe)
-        self.images = ImagesFirst(**vars(self.images))
-
-
-class ImagesFirst(training.Images):
-    """Images of a batch as (batch, S * channels, height, width) in that order of memory."""
-
-    def _as_input(self, pixels: torch.Tensor) -> torch.Tensor:
-        return super()._as_input(pixels).contiguous()
 
 
 @contextmanager
@@ -272,20 +259,16 @@ def as_torch_comes() -> Iterator[None]:
         cudnn.allow_tf32, cudnn.deterministic = before
 
 
-def captured_steps(bench: Bench, arm: Arm, kind: type[CapturedTrainer]) -> Way:
+def steps_of(bench: Bench, arm: Arm, kind: type[Trainer]) -> Way:
     trainer = kind(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
+    images = bench.steps * bench.recipe.batch_size * len(bench.seeds)
 
-    def next_steps() -> Callable[[], None]:
+    def next_captured() -> Callable[[], None]:
+        assert isinstance(trainer, CapturedTrainer)
         trainer._begin_epoch()
         return partial(repeat, partial(trainer.take_step, trainer._step), bench.steps)
 
-    return len(bench.seeds), next_steps
-
-
-def plain_steps(bench: Bench, arm: Arm) -> Way:
-    trainer = Trainer(arm, bench.recipe, bench.dataset, bench.seeds, bench.device)
-
-    def next_steps() -> Callable[[], None]:
+    def next_plain() -> Callable[[], None]:
         order, tally = trainer._next_order(), training.Tally()
 
         def steps() -> None:
@@ -294,12 +277,13 @@ def plain_steps(bench: Bench, arm: Arm) -> Way:
 
         return steps
 
-    return len(bench.seeds), next_steps
+    return images, next_captured if isinstance(trainer, CapturedTrainer) else next_plain
 
 
 def tutorial_steps(bench: Bench, arm: Arm) -> Way:
     step = tutorial_step(arm, bench.recipe, bench.dataset, workers=0, device=bench.device)
-    return 1, lambda: partial(repeat, step, bench.steps)
+    steps = -(-bench.steps // 5)
+    return steps * bench.recipe.batch_size, lambda: partial(repeat, step, steps)
 
 
 def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, float]:
@@ -331,7 +315,7 @@ def achieved(bench: Bench, arm: Arm, images_per_second: float) -> dict[str, floa
 def replicas(bench: Bench) -> Iterator[dict[str, Any]]:
     """Forward and backward of one packed convolution, by each way to compute it.
 
-    What is exact is computed on the CPU. Where the convolution is small, Python's part counts too.
+    What is exact is computed on the CPU. On a GPU each is captured: Python's part does not count.
     """
     batch, width = bench.recipe.batch_size, bench.recipe.width
     side, s = bench.dataset.shape[1], len(bench.seeds)
@@ -342,9 +326,12 @@ def replicas(bench: Bench) -> Iterator[dict[str, Any]]:
         w = torch.randn(s * width, width, 3, 3, generator=generator)
         exact = F.conv2d(x.double(), w.double(), padding=1, groups=s)
         for name, (convolve, layout) in WAYS.items():
+            if convolve is fused_convolution and bench.device.type != "cuda":
+                continue
             xs, ws = (t.to(bench.device, memory_format=layout).requires_grad_() for t in (x, w))
             once = partial(forward_and_backward, convolve, xs, ws, s)
-            many = partial(repeat, once, bench.steps)
+            replay = Replayed(bench.device)
+            many = partial(repeat, partial(replay, once), bench.steps)
             error = float((once().double().cpu() - exact).abs().max() / exact.abs().max())
             many()
             seconds = sorted(bench.seconds(many) / bench.steps for _ in range(bench.rounds))
@@ -377,6 +364,13 @@ def grouped(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
     return F.conv2d(x, w, padding=1, groups=replicas)
 
 
+def fused_convolution(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
+    inputs, outputs = w.shape[1], len(w) // replicas
+    shape = fused_gpu.Shape(inputs, outputs, x.shape[2], x.shape[3], w.shape[2])
+    out: torch.Tensor = fused_gpu.Convolve.apply(shape, replicas, x, w, None)
+    return out
+
+
 def unfolded(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
     """A batched matrix product of each replica's weights and patches."""
     batch, _, height, width = x.shape
@@ -399,6 +393,7 @@ def mapped(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
 
 
 WAYS: dict[str, tuple[Callable[..., torch.Tensor], torch.memory_format]] = {
+    "fused.cu": (fused_convolution, torch.channels_last),
     "grouped, channels last": (grouped, torch.channels_last),
     "grouped, channels first": (grouped, torch.contiguous_format),
     "matrix product of patches": (unfolded, torch.contiguous_format),
@@ -407,25 +402,25 @@ WAYS: dict[str, tuple[Callable[..., torch.Tensor], torch.memory_format]] = {
 
 
 def article(bench: Bench) -> Iterator[dict[str, Any]]:
-    """The whole article study in this process: what `scripts/train_study.py` does."""
+    """The whole article study by scripts/train_study.py, in a process of its own."""
     from bnorder.records import collect
 
-    study, arms = bench.study, list[Arm]()
-
-    def report(done: float, images_per_second: float, arm: Arm) -> None:
-        if arm not in arms:
-            arms.append(arm)
-            print(f"{done:.0f} runs, {time.monotonic() - start:.1f} s: {arm.id}", flush=True)
-
+    study = bench.study
     with tempfile.TemporaryDirectory(prefix="bnorder-gpu-") as folder:
         results = bench.results or Path(folder)
         cache = results / "data" / f"{bench.dataset.name}.pt"
         if not cache.exists():
             data.save(bench.dataset, cache)
+        before = len(collect(study, results / study.name / "records"))
+        command = [sys.executable, "scripts/train_study.py", "--study", "article"]
+        command += ["--results", str(results)]
+        for key, value in bench.changes.items():
+            command += ["--set", f"{key}={value}"]
         start = time.monotonic()
-        runs = whole_study.train_study(study, results, report)
+        subprocess.run(command, check=True, env=os.environ | {"TMPDIR": folder})
         seconds = time.monotonic() - start
         records = collect(study, results / study.name / "records")
+    runs = len(records) - before
     yield {
         "runs": runs,
         "wall_seconds": seconds,

@@ -76,11 +76,14 @@ seconds, and the process's peak memory in MB.
 GPU = """
 ## On a GPU
 
-[benchmarks/gpu.py](../benchmarks/gpu.py) checks and times everything in one call.
+[benchmarks/gpu.py](../benchmarks/gpu.py) checks and times everything in one call. *Ours* is what a
+job takes: all seeds of an arm as one network, its layers computed by kernels of this project
+([bnorder/fused.cu](../bnorder/fused.cu)), a step captured once and launched as one. *Captured* is
+the same with PyTorch's own kernels, *plain* without capturing either; images of all seeds count.
+The *tutorial* trains one seed, as above, on the same GPU.
 """
 NO_GPU = """\
-**It has not been run on a GPU yet**: its code runs on the CPU under test (`--rehearse`), where
-captured and plain training give the same records bit for bit.
+**It has not been run on a GPU yet**: its code runs on the CPU under test (`--rehearse`).
 """
 
 
@@ -257,9 +260,100 @@ def _scale(rows: Sequence[Row]) -> list[str]:
 
 
 def _gpu(tables: Mapping[str, Sequence[Row]]) -> list[str]:
-    lines = ["", _machine(next(iter(tables.values()))[0]), ""]
-    hidden = {"python", "torch", "system", "device", "threads"}
-    for name, rows in tables.items():
-        heads = [head for head in rows[0] if head not in hidden]
-        lines += [f"**{name}**", *_table(heads, [[r[h] for h in heads] for r in rows])]
+    lines: list[str] = []
+    for name, table in (
+        ("article", _gpu_article),
+        ("training", _gpu_training),
+        ("checks", _gpu_checks),
+        ("replicas", _gpu_replicas),
+    ):
+        lines += table(tables[name]) if name in tables else ["", f"*{name}: not measured.*"]
     return lines
+
+
+def _gpu_article(rows: Sequence[Row]) -> list[str]:
+    (row,) = rows
+    seconds = {name: float(row[f"{name}_seconds"]) for name in ("wall", "train", "evaluate")}
+    said = (
+        f"**The article study**, {int(row['runs'])} runs by `scripts/train_study.py`, took "
+        f"{seconds['wall']:.0f} s from the start of its process, with nothing compiled before: "
+        f"{seconds['train']:.0f} s of training steps, {seconds['evaluate']:.0f} s of evaluation; "
+        f"{float(row['images_per_second']):,.0f} training images a second in all. {_machine(row)}"
+    )
+    return ["", said]
+
+
+def _gpu_training(rows: Sequence[Row]) -> list[str]:
+    others = ("captured", "plain", "tutorial")
+    heads = ["order", "activation", "depth", "ours, images/s", "tutorial, images/s"]
+    heads += [f"ours per {other}" for other in others]
+    body = [
+        [r["ordering"], r["activation"], r["depth"]]
+        + [f"{float(r[name]):,.0f}" for name in ("ours", "tutorial")]
+        + [_ratio(r, f"ours_per_{other}") for other in others]
+        for r in rows
+    ]
+    said = ", ".join(f"{_median(rows, f'ours_per_{other}')} times the {other}" for other in others)
+    limit: list[str] = []
+    if rows[0].get("share_of_bandwidth"):
+        limit = [_gpu_limit(rows)]
+    return ["", f"**A training step.** {_machine(rows[0])} {said}.", *limit, *_table(heads, body)]
+
+
+def _gpu_limit(rows: Sequence[Row]) -> str:
+    """What the rate is of the card's ceilings, and why it is no more."""
+    return (
+        "Were each layer's input and output read and written just once, that would be "
+        f"{_median(rows, 'share_of_bandwidth', 100)} % of the card's bandwidth, and the "
+        f"convolutions are {_median(rows, 'share_of_arithmetic', 100)} % of its float32 arithmetic "
+        "without tensor cores, which would round. What lies between: BN needs a batch's sums "
+        "before it can go on and reads its input again, a step is dozens of kernels one after the "
+        "other, and images of 7 x 7 pixels leave processors idle."
+    )
+
+
+def _median(rows: Sequence[Row], name: str, scale: float = 1) -> str:
+    """The median over arms, with the least and the greatest."""
+    values = sorted(scale * float(row[name]) for row in rows)
+    digits = 1 if values[-1] < 100 else 0
+    low, middle, high = (
+        f"{value:.{digits}f}" for value in (values[0], statistics.median(values), values[-1])
+    )
+    return f"{middle} ({low} to {high})"
+
+
+def _gpu_checks(rows: Sequence[Row]) -> list[str]:
+    heads = ["order", "against", "seeds", "largest difference, pp", "mean, pp", "test loss"]
+    body = [
+        [r["ordering"], r["ours_against"], r["seeds"]]
+        + [f"{float(r['max_accuracy_difference_pp']):.2f}"]
+        + [f"{float(r['mean_accuracy_difference_pp']):+.2f}"]
+        + [f"{float(r['max_loss_difference']):.4f}"]
+        for r in rows
+    ]
+    said = (
+        "How far an epoch of 100 steps of ours is from the same in other ways, in test accuracy "
+        "and loss, deepest network, ReLU: where nothing differs it is the same to the last bit; "
+        "another order of sums, another device and less precision each move some answers. "
+        f"{_machine(rows[0])}"
+    )
+    return ["", f"**Checks.** {said}", *_table(heads, body)]
+
+
+def _gpu_replicas(rows: Sequence[Row]) -> list[str]:
+    heads = ["way", "pixels", "microseconds", "relative error"]
+    body = [
+        [r["way"], f"{r['size']} x {r['size']}"]
+        + [f"{float(r['microseconds']):,.0f} ({_span(r, 'microseconds')})"]
+        + [f"{float(r['relative_error']):.1e}"]
+        for r in rows
+    ]
+    said = (
+        f"Forward and backward of one convolution of {rows[0]['replicas']} replicas, sixteen "
+        f"channels in and out each: median, least and most. {_machine(rows[0])}"
+    )
+    return ["", f"**Ways to convolve packed replicas.** {said}", *_table(heads, body)]
+
+
+def _span(row: Row, name: str) -> str:
+    return f"{float(row[name + '_least']):,.0f}–{float(row[name + '_most']):,.0f}"
