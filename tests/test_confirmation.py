@@ -141,6 +141,7 @@ def test_a_folder_without_the_studys_records_is_refused(tmp_path: Path) -> None:
         ("again", {}, 1),
         ("other_machine", {"device": "A processor of old"}, 1),
         ("other_device", {"device": "NVIDIA H100"}, 1),
+        ("other_device", {"device": "NVIDIA H200", "torch": "1.0", "kernels": "fused 01"}, 10),
         ("other_threads", {"threads": 2}, 1),
         ("other_kernels", {"kernels": "fused 0123abcd"}, 1),
         ("packed", {}, 2),

@@ -22,7 +22,8 @@ from bnorder.study import Run, Study
 
 FOLDER = Path("report/confirmation")
 SEED = 20231101  # of the draw of runs
-# How a run is trained again. `again`: as it was; the others change one thing, and only one.
+# How a run is trained again. `again`: as it was; the others change one thing, and only one. Between
+# a CPU and a GPU kernels, threads and seeds as one network change with the device.
 CONDITIONS = (
     "again",
     "other_machine",
@@ -226,13 +227,18 @@ def hold(
 
 
 def condition_of(again: Record, record: Record) -> str:
-    """The condition that a run was trained again under; none where more than one thing changed."""
+    """The condition that a run was trained again under; none where more than one thing changed.
+
+    But between a CPU and a GPU several things do.
+    """
     here, was = again.provenance, record.provenance
     together, before = again.cost.replicas, record.cost.replicas
     moved = "other_machine" if is_gpu(here.device) == is_gpu(was.device) else "other_device"
     packing = "alone" if together == 1 else "packed" if before == 1 else "other"
     if any(getattr(again, name) != getattr(record, name) for name in _SAME):
         return ""
+    if moved == "other_device":
+        return moved
     changes = [
         *([moved] if here.device != was.device else []),
         *(["other_threads"] if here.threads != was.threads else []),
