@@ -1,5 +1,6 @@
 """The blocks of README.md that are made from published results: the answer, costs and spread."""
 
+import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +44,11 @@ Processor time is the workflow's own measurement of the training jobs, scaled to
 study. Snakemake reads it every half minute and so misses a quarter of a minute of a job on average,
 which is added. A job uses one core, so the times on two and on eight cores are computed from it and
 from the number of jobs; a busy machine takes longer, and processors differ by more than two times.
-Set-up, statistics and report come on top. A column that was not measured says so. The cost that
-stands in a study's file was estimated before it was run, on whichever machine was at hand."""
+Set-up, statistics and report come on top. On one GPU it is the wall time of
+`scripts/train_study.py` ([docs/speed.md](docs/speed.md)). A column that was not measured says so.
+The cost that stands in a study's file was estimated before it was run, on whichever machine was at
+hand."""
+GPU_BENCHMARK = Path("benchmarks/results/gpu")
 
 
 @dataclass(frozen=True)
@@ -577,6 +581,9 @@ def _cost_row(p: Published) -> str:
     if on_gpu:
         trained = sum(m["runs"] for m in on_gpu)
         cells[3] = _duration(sum(m["run_seconds"] for m in on_gpu) * runs / trained)
+    elif (benchmark := p.folder.parents[2] / GPU_BENCHMARK / f"{p.manifest['study']}.csv").exists():
+        (row,) = csv.DictReader(benchmark.read_text(encoding="utf-8").splitlines())
+        cells[3] = f"{_duration(float(row['wall_seconds']))} ({row['device']})"
     cells = [f"`{p.manifest['study']}`", f"{runs:,}", *cells, _trained_on(p)]
     return f"| {' | '.join(cells)} |"
 
@@ -601,7 +608,7 @@ CONDITION_WORDS = {
     "other_kernels": "with fused kernels instead of PyTorch's own, or the reverse",
     "alone": "one seed alone instead of several as one network",
     "packed": "several seeds as one network instead of one alone",
-    "other_device": "on another kind of device",
+    "other_device": "on a GPU instead of a CPU, and all that goes with it",
 }
 
 
@@ -615,6 +622,9 @@ def spread(root: Path) -> str:
         rows = confirmation.read(path)
         for condition, words in CONDITION_WORDS.items():
             found = [row for row in rows if row.condition == condition]
+            devices = sorted({row.device for row in found})
+            if found and condition == "other_device":
+                words = f"{words} ({', '.join(devices)})"
             if found:
                 lines.append(f"| `{path.stem}` | {words} | {_spread_cells(found)} |")
     if len(lines) == 2:
