@@ -31,7 +31,7 @@ SHARED = 11_000  # floats of shared memory that a block may have: 44 of 48 KiB
 WEIGHING = 8_000  # as much for the gradient by weights, so that several blocks share a processor
 BLOCKS = 528  # that share a sum over a batch: four for each of a large GPU's processors
 SHARES = 640  # blocks that share the gradient by weights: five for each such processor
-EVALUATED = 20_000  # images of all replicas that are evaluated at once
+EVALUATED = 2**28  # float32 numbers of a layer when many images are evaluated at once: 1 GiB
 load = cuda.load
 
 
@@ -64,9 +64,15 @@ class FusedCapturedTrainer(CapturedTrainer):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.images = FusedImages(**vars(self.images))
+        self.images = FusedImages(**vars(self.images), at_once=self._evaluated_at_once())
         fuse(self.network)
         self.optimiser = InPieces(list(self.network.parameters()), self.recipe)
+
+    def _evaluated_at_once(self) -> int:
+        """Test images whose numbers after a convolution fill a GiB; few launches are worth more."""
+        height, width = self.images.test_images.shape[2:]
+        numbers = len(self.seeds) * self.recipe.width * height * width
+        return max(training.EVALUATION_BATCH, EVALUATED // numbers)
 
     def _backward(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         replicas, images, classes = logits.shape
@@ -116,15 +122,18 @@ def _pieces(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [piece for numbers in flat for piece in torch.split(numbers, PIECE)]
 
 
+@dataclass(frozen=True)
 class FusedImages(training.Images):
     """`Images`, whose batches are gathered and scaled in one pass, to the same last bit."""
+
+    at_once: int = training.EVALUATION_BATCH  # test images
 
     def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self._take(self.train_images, self.train_labels, index)
 
     def test_batches(self, replicas: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         every = torch.arange(len(self.test_labels), device=self.test_labels.device)
-        for part in torch.split(every, max(training.EVALUATION_BATCH, EVALUATED // replicas)):
+        for part in torch.split(every, self.at_once):
             index = part[:, None].expand(-1, replicas)
             yield self._take(self.test_images, self.test_labels, index)
 

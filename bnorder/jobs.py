@@ -80,16 +80,21 @@ def kernels_here(study: Study, device: torch.device) -> str:
     if study.kernels != "fused" or study.probes or not (one_core or device.type == "cuda"):
         return kernels.TORCH
     try:
-        (fused if one_core else fused_gpu).require()
+        require_fused(device)
     except kernels.Unavailable as reason:
         print(f"kernels: PyTorch's own, which are slower: {reason}", flush=True)
         return kernels.TORCH
     return fused_kernels(device)
 
 
+def require_fused(device: torch.device) -> None:
+    """Raise Unavailable where our own kernels cannot be had or compute anything wrong."""
+    (fused_gpu if device.type == "cuda" else fused).require()
+
+
 def fused_kernels(device: torch.device) -> str:
     """The name of our own kernels for a device. Raises Unavailable where they are not to be had."""
-    return kernels.name() if device.type == "cpu" else cuda.name()
+    return cuda.name() if device.type == "cuda" else kernels.name()
 
 
 def trainer_kind(

@@ -89,7 +89,7 @@ def test_one_thing_is_changed_at_a_time(tiny: Study, trained: list[Record]) -> N
     other = confirmation._changed(first, "other_threads")
     assert other == replace(was, threads=2)
     kernels = confirmation._changed(first, "other_kernels")
-    if confirmation.kernels_here() != "torch":  # a machine without a compiler has no others
+    if confirmation.kernels_here("cpu") != "torch":  # a machine without a compiler has no others
         assert kernels and {kernels.kernels, was.kernels} > {"torch"}
         assert kernels == replace(was, kernels=kernels.kernels)
     packed = replace(first, cost=replace(first.cost, replicas=2))
@@ -104,6 +104,28 @@ def test_on_another_machine_nothing_else_is_changed(tiny: Study, trained: list[R
     found = {c: confirmation._changed(first, c) for c in confirmation.CONDITIONS}
     expected = confirmation.How("cpu", 1, first.cost.replicas, first.provenance.kernels)
     assert {c: how for c, how in found.items() if how} == {"other_machine": expected}
+
+
+def test_runs_of_a_gpu_are_trained_again_with_its_kernels_or_on_the_cpu_with_its_own(
+    tiny: Study, trained: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def device_here(kind: str) -> str:
+        return "NVIDIA H200" if kind == "cuda" else "A CPU"
+
+    def kernels_here(kind: str) -> str:
+        return "fused 0000cuda" if kind == "cuda" else "fused 00000cpu"
+
+    monkeypatch.setattr(confirmation, "device_here", device_here)
+    monkeypatch.setattr(confirmation, "kernels_here", kernels_here)
+    made_by = {"device": "NVIDIA H200", "kernels": "fused 0000cuda"}
+    first = replace(trained[0], provenance=replace(trained[0].provenance, **made_by))
+    was = confirmation.How("cuda", 1, first.cost.replicas, "fused 0000cuda")
+    assert confirmation._changed(first, "again") == was
+    assert confirmation._changed(first, "other_kernels") == replace(was, kernels="torch")
+    cpu = replace(was, device="cpu", kernels="fused 00000cpu")
+    assert confirmation._changed(first, "other_device") == cpu
+    older = replace(first, provenance=replace(first.provenance, kernels="fused 0000past"))
+    assert confirmation._changed(older, "again") is None
 
 
 def test_what_a_reader_has_trained_is_held_to_what_is_published(

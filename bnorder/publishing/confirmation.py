@@ -161,10 +161,14 @@ def device_here(kind: str) -> str:
 
 
 @cache
-def kernels_here() -> str:
-    """The name of this machine's fused kernels, or PyTorch's where it has none."""
+def kernels_here(kind: str) -> str:
+    """This machine's fused kernels for `cpu` or `cuda` by name; PyTorch's where it has none."""
+    import torch
+
+    from bnorder import jobs
+
     try:
-        return kernels.name()
+        return jobs.fused_kernels(torch.device(kind))
     except kernels.Unavailable:
         return kernels.TORCH
 
@@ -292,7 +296,7 @@ def compare(study: Study, training: Training) -> list[Comparison]:
     """Train once more and hold each run to its published record."""
     import torch
 
-    from bnorder import fused, jobs
+    from bnorder import jobs
     from bnorder.training import set_exactness
     from bnorder.whole_study import cached_dataset
 
@@ -308,7 +312,7 @@ def compare(study: Study, training: Training) -> list[Comparison]:
             "same, compare its checksum with that in the report"
         )
     if training.how.kernels != kernels.TORCH:
-        fused.require()
+        jobs.require_fused(device)
     kind = jobs.trainer_kind(device, study.probes, training.how.kernels, recipe)
     trained = jobs.train(
         training.runs, recipe, dataset, device, training.published[0].config_hash, kind=kind
@@ -340,19 +344,22 @@ def _changed(record: Record, condition: str) -> How | None:
     here, cpu = device_here("cuda"), device_here("cpu")
     was, on_gpu = record.provenance, is_gpu(record.provenance.device)
     same_machine = was.device in (here, cpu)
-    how = How("cuda" if on_gpu else "cpu", was.threads, record.cost.replicas, was.kernels)
-    other = kernels_here() if was.kernels == kernels.TORCH else kernels.TORCH
+    kind, other_kind = ("cuda", "cpu") if on_gpu else ("cpu", "cuda")
+    how = How(kind, was.threads, record.cost.replicas, was.kernels)
+    fused = was.kernels != kernels.TORCH
+    other = kernels.TORCH if fused else kernels_here(kind)
+    there = kernels_here(other_kind) if fused else kernels.TORCH
     changes = {
         "again": how,
         "other_machine": how,
         "other_threads": replace(how, threads=how.threads + (not on_gpu)),
-        "other_kernels": how if on_gpu or record.probes else replace(how, kernels=other),
+        "other_kernels": how if record.probes else replace(how, kernels=other),
         "alone": replace(how, together=1),
         "packed": replace(how, together=max(2, how.together)),
-        "other_device": replace(how, device="cpu" if on_gpu else "cuda"),
+        "other_device": replace(how, device=other_kind, kernels=there),
     }
     found = changes[condition]
-    if was.torch != torch_here() or was.kernels not in (kernels.TORCH, kernels_here()):
+    if was.torch != torch_here() or was.kernels not in (kernels.TORCH, kernels_here(kind)):
         return None
     changed = found != how or condition in ("again", "other_machine")
     if not changed or (found.device == "cuda" and not here):
