@@ -96,6 +96,11 @@ def hold(
     rows = confirmation.hold(trained, records, standing, path)
     say(rows)
     print(f"{len(rows)} of {len(trained)} runs in {folder} compared; they stand in {path}")
+    verdicts = folder.parent / "analysis" / "verdicts.json"
+    if verdicts.exists() and confirmation.is_anew(trained, records):
+        kept = path.with_suffix(".json")
+        confirmation.keep_verdicts(verdicts, trained, kept)
+        print(f"the verdicts that they come to stand in {kept}")
     if len(rows) < len(trained):
         print("the others are the published ones, or more than one thing about them differs")
 

@@ -1,5 +1,6 @@
 """Runs trained again: which are drawn, what is changed, and that a difference is seen."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -16,7 +17,7 @@ from made_up_records import made_up_records
 from bnorder.errors import UserError
 from bnorder.locks import hold_study
 from bnorder.publishing import confirmation
-from bnorder.publishing.readme import spread
+from bnorder.publishing.readme import Published, spread
 from bnorder.records import Record, code_hash
 from bnorder.study import Study, load_study
 
@@ -78,7 +79,7 @@ def test_a_run_comes_out_again_and_a_falsified_one_does_not(
     assert sorted(confirmation.read(path), key=lambda row: row.run) == rows
     standing = confirmation.standing(path, records)
     assert confirmation.plan(tiny, records, records, standing, ["again"]) == []
-    said = spread(tmp_path)
+    said = spread(tmp_path, [])
     assert "| `tiny` | as it was, on the same kind of processor | 2 | 1 |" in said
 
 
@@ -378,3 +379,33 @@ def test_a_study_that_is_being_confirmed_is_not_confirmed_beside(tmp_path: Path)
     assert done.returncode == 2
     assert "another run of this study is at work" in done.stderr
     assert not (tmp_path / "rows").exists()
+
+
+def test_verdicts_of_runs_that_were_all_trained_anew_are_told_beside_the_published_ones(
+    trained: list[Record], tmp_path: Path
+) -> None:
+    anew = [replace(r, cost=replace(r.cost, wall_seconds=1.0)) for r in trained]
+    assert confirmation.is_anew(anew, trained)
+    assert not confirmation.is_anew([anew[0], trained[1]], trained)
+    assert not confirmation.is_anew(anew[:1], trained)
+
+    words = {"E1": "supported", "E2": "negligible", "T2": "not tested"}
+    mine = words | {"E2": "contradicted"}
+    claims = [{"id": k, "verdict": v, "too_small": False} for k, v in words.items()]
+    again = [{"id": k, "verdict": v, "too_small": k == "E2"} for k, v in mine.items()]
+    own = tmp_path / "verdicts.json"
+    own.write_text(json.dumps({"verdicts": again}))
+    path = tmp_path / confirmation.FOLDER / "tiny.json"
+    rows = [confirmation._held(anew[0], trained[0], "again", 1)]
+    confirmation._write(path.with_suffix(".csv"), rows)
+    for device in ("A GPU", "Another"):
+        made_by = replace(anew[0].provenance, device=device)
+        confirmation.keep_verdicts(own, [replace(r, provenance=made_by) for r in anew], path)
+    published = Published(tmp_path / "tiny", {}, {"verdicts": claims})
+    said = spread(tmp_path, [published])
+    assert "trained again on A GPU, same seeds and images, give 1 of 2 tested claims the" in said
+    assert said.count("not E2 (negligible, then contradicted, and too small to matter), which") == 2
+    own.write_text(json.dumps({"verdicts": claims}))
+    confirmation.keep_verdicts(own, [replace(anew[0], provenance=made_by)], path)
+    said = spread(tmp_path, [published])
+    assert "on Another, same seeds and images, give 2 of 2 tested claims the same verdict." in said

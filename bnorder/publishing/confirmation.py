@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from bnorder import kernels
 from bnorder.errors import UserError
 from bnorder.files import replacing
-from bnorder.records import Record, code_hash
+from bnorder.records import Record, code_hash, write_text
 from bnorder.statistics.facts import GPU
 from bnorder.study import Run, Study
 
@@ -228,6 +230,35 @@ def hold(
     if rows:
         _write(path, list({_key(row): row for row in [*standing, *rows]}.values()))
     return rows
+
+
+def is_anew(trained: Sequence[Record], published: Sequence[Record]) -> bool:
+    """Whether all runs were trained again, and none is the published one, taken over."""
+    costs = {record.run: record.cost for record in published}
+    return len(trained) == len(costs) and all(costs[r.run] != r.cost for r in trained)
+
+
+def keep_verdicts(verdicts: Path, trained: Sequence[Record], path: Path) -> None:
+    """Note in `path` what verdicts a reader's own runs of a whole study came to, by device.
+
+    verdicts: the reader's own verdicts.json; a page compares them with the published ones.
+    """
+    found = json.loads(verdicts.read_text(encoding="utf-8"))["verdicts"]
+    devices = ", ".join(sorted({record.provenance.device for record in trained}))
+    standing = read_verdicts(path)
+    standing[devices] = {
+        claim["id"]: {"verdict": claim["verdict"], "too_small": claim["too_small"]}
+        for claim in found
+    }
+    write_text(path, json.dumps(standing, indent=1, sort_keys=True) + "\n")
+
+
+def read_verdicts(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """What `keep_verdicts` noted: by device, then by claim."""
+    if not path.exists():
+        return {}
+    found: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def condition_of(again: Record, record: Record) -> str:

@@ -73,7 +73,7 @@ def pages(root: Path) -> dict[Path, str]:
     for name, text in (
         ("answer", answer(published)),
         ("cost", costs(published)),
-        ("spread", spread(root)),
+        ("spread", spread(root, published)),
     ):
         made[readme] = replace_block(made[readme], name, text)
     made[root / "docs" / "published.md"] = published_page(published)

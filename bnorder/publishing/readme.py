@@ -612,7 +612,7 @@ CONDITION_WORDS = {
 }
 
 
-def spread(root: Path) -> str:
+def spread(root: Path, published: Sequence[Published]) -> str:
     """How far runs that were trained again are off, by what was changed."""
     lines = [
         "| study | trained again | runs | identical to the last bit | largest difference | mean |",
@@ -630,7 +630,28 @@ def spread(root: Path) -> str:
     if len(lines) == 2:
         return "No published run has been trained again yet.\n"
     lines += ["", "Differences are in percentage points of test accuracy after the last epoch."]
+    for p in published:
+        again = confirmation.read_verdicts(root / confirmation.FOLDER / f"{p.folder.name}.json")
+        lines += [f"\n{_verdicts_again(p, *one)}" for one in sorted(again.items())]
     return "\n".join(lines) + "\n"
+
+
+def _verdicts_again(p: Published, devices: str, again: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many claims get the same verdict from the same runs on another device."""
+    pairs = [(claim, again[claim["id"]]) for claim in p.claims if claim["id"] in again]
+    pairs = [pair for pair in pairs if "not tested" not in (pair[0]["verdict"], pair[1]["verdict"])]
+    changed = [
+        f"{one['id']} ({verdict_words(one)}, then {verdict_words(two)})"
+        for one, two in pairs
+        if verdict_words(one) != verdict_words(two)
+    ]
+    said = (
+        f"The runs of `{p.folder.name}` trained again on {devices}, same seeds and images, give "
+        f"{len(pairs) - len(changed)} of {len(pairs)} tested claims the same verdict"
+    )
+    if not changed:
+        return f"{said}."
+    return f"{said}; not {', '.join(changed)}, which rounding alone decides."
 
 
 def _spread_cells(rows: Sequence[confirmation.Comparison]) -> str:

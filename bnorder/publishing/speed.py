@@ -65,7 +65,8 @@ STUDY = """
 ## A whole study
 
 Wall seconds of all processes of a study, and what they went into
-([benchmarks/study.py](../benchmarks/study.py)).
+([benchmarks/study.py](../benchmarks/study.py)). The fewer seeds a job has (`SEEDS_PER_JOB`), the
+more jobs have to start.
 """
 SCALE = """
 ## As the grid grows
