@@ -26,6 +26,7 @@ from bnorder.study import Recipe
 
 THREADS = 256
 BESIDE = 8  # images of a block, or stripes of images, of the classifier's kernels
+MOST_CLASSES = 32  # of which each thread has the sums
 PIECE = 4096  # numbers of a parameter that an optimiser's block has
 SHARED = 11_000  # floats of shared memory that a block may have: 44 of 48 KiB
 WEIGHING = 8_000  # as much for the gradient by weights, so that several blocks share a processor
@@ -179,8 +180,17 @@ class Fused:
         features = self.body(images)
         if self.global_average:
             features = features.mean((2, 3), keepdim=True)
+        if not self.suits(features):
+            features = features.reshape(len(images), len(self.weight), -1).transpose(0, 1)
+            return torch.baddbmm(self.bias, features, self.weight.transpose(1, 2))
         logits: torch.Tensor = Classify.apply(features, self.weight, self.bias)
         return logits
+
+    def suits(self, features: torch.Tensor) -> bool:
+        """Whether blocks have room for the classifier: for a pixel's weights, and threads' sums."""
+        replicas, classes, _ = self.weight.shape
+        pixel = classes * (features.shape[1] // replicas + 1)
+        return classes <= MOST_CLASSES and pixel <= SHARED and _countable(features)
 
 
 class Classify(torch.autograd.Function):
@@ -319,7 +329,8 @@ class Convolution:
         layer = self.layer
         shape = self.shape(x)
         same_size = layer.stride == (1, 1) and layer.padding == (shape.side // 2,) * 2
-        if not same_size or not shape.suits:
+        outputs = x[:, :1].numel() * layer.out_channels
+        if not same_size or not shape.suits or not _countable(x, outputs):
             return layer(x)  # type: ignore[no-any-return]
         y: torch.Tensor = Convolve.apply(shape, layer.groups, x, layer.weight, layer.bias)
         return y
@@ -425,7 +436,8 @@ class Group(fused.Layers):
     """v = act1(u), y = act2(pool(batch_norm(v))), as fused.cu computes it."""
 
     def __call__(self, u: torch.Tensor) -> torch.Tensor:
-        if u.shape[1] > THREADS or (self.pools and min(u.shape[2:]) < 2):
+        too_wide = u.shape[1] // _vector(u) > THREADS
+        if too_wide or (self.pools and min(u.shape[2:]) < 2) or not _countable(u):
             for layer in self.layers:
                 u = layer(u)
             return u
@@ -587,6 +599,11 @@ def _gradients(
 
 
 # ---- calls ----
+
+
+def _countable(x: torch.Tensor, outputs: int = 0) -> bool:
+    """Whether the numbers of x, and so many outputs, can be counted in 32 bits."""
+    return max(x.numel(), outputs) < 2**31
 
 
 def _vector(u: torch.Tensor) -> int:

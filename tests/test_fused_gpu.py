@@ -99,6 +99,7 @@ LAYERS: dict[str, tuple[list[nn.Module], int]] = {
     "leaky, bn, leaky": ([nn.LeakyReLU(0.1), nn.BatchNorm2d(16), nn.LeakyReLU(0.3)], 6),
     "bn of an image": ([nn.BatchNorm2d(1), nn.ReLU()], 8),
     "bn of two replicas' images": ([nn.ReLU(), nn.BatchNorm2d(2)], 28),
+    "twenty replicas": ([nn.ELU(), nn.BatchNorm2d(320), nn.MaxPool2d(2)], 4),
     "pool, elu without bn": ([convolution(2), nn.MaxPool2d(2), nn.ELU()], 9),
     "an image's convolution": ([convolution(2, bias=True), nn.ELU(), nn.BatchNorm2d(32)], 28),
     "a colour image's": ([convolution(2, channels=3, width=4), nn.BatchNorm2d(8)], 32),
@@ -118,6 +119,25 @@ def test_layers_agree_with_float64(name: str, device: torch.device) -> None:
     images = 5 if size > 14 else 8
     found = disagreement(layers, size, images, kind=Body, device=device.type)
     assert found < ROUNDING
+
+
+@pytest.mark.parametrize("layers", [[nn.BatchNorm2d(1100), nn.ReLU()], [nn.Conv2d(4, 6, 3)]])
+def test_layers_that_do_not_suit_are_left_to_torch(
+    layers: list[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(**constants: int) -> None:
+        raise AssertionError(constants)
+
+    monkeypatch.setattr(fused_gpu, "load", load)
+    channels = 1100 if len(layers) == 2 else 4
+    x = torch.randn(3, channels, 5, 5)
+    torch.testing.assert_close(Body(layers)(x), nn.Sequential(*layers)(x))
+
+
+def test_numbers_are_counted_in_32_bits() -> None:
+    assert fused_gpu._countable(torch.empty(2**31 - 1, device="meta"))
+    assert not fused_gpu._countable(torch.empty(2**31, device="meta"))
+    assert not fused_gpu._countable(torch.empty(1), 2**31)
 
 
 def test_what_is_held_to_float64_at_each_start_agrees(device: torch.device) -> None:
@@ -149,6 +169,19 @@ def test_a_classifier_agrees_with_float64(
         assert mine is not None and other is not None
         difference = (mine.detach().cpu().double() - other.detach()).abs().max()
         assert difference < ROUNDING * other.abs().max()
+
+
+@pytest.mark.parametrize(("classes", "suits"), [(10, True), (33, False)])
+def test_many_classes_are_left_to_torch(
+    classes: int, suits: bool, device: torch.device, digits: data.Dataset
+) -> None:
+    network = Network(arm(), recipe(), digits.shape, classes, [3, 7]).to(device)
+    network.eval()  # the same numbers twice
+    images = torch.randn(5, 2, *digits.shape[1:], device=device)
+    expected = network(images)
+    ours = fused_gpu.Fused(network)
+    assert ours.suits(network.body(images)) is suits
+    torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def trained(
