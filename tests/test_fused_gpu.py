@@ -146,6 +146,54 @@ def test_what_is_held_to_float64_at_each_start_agrees(device: torch.device) -> N
 
 
 @pytest.mark.parametrize(
+    "shape",
+    [Shape(1, 16, 9, 9, 3), Shape(16, 16, 7, 7, 3), Shape(4, 8, 28, 26, 3), Shape(1, 8, 6, 6, 5)],
+    ids=str,
+)
+def test_a_convolution_reads_nothing_beyond_its_images(shape: Shape, device: torch.device) -> None:
+    images, replicas = 5, 2  # no multiple of what a block has
+    x, dy = (
+        in_a_sea_of_nan(images, replicas * channels, shape, device)
+        for channels in (shape.inputs, shape.outputs)
+    )
+    size = (replicas * shape.outputs, shape.inputs, shape.side, shape.side)
+    weight = torch.randn(size, device=device)
+    leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+    y = nn.functional.conv2d(*leaves, padding=shape.side // 2, groups=replicas)
+    y.backward(dy)
+    found = [
+        fused_gpu._convolve(shape, replicas, x, weight),
+        fused_gpu._convolve(shape.turned, replicas, dy, weight, flip=True),
+        fused_gpu._weight_gradient(shape, replicas, x, dy, weight),
+    ]
+    for mine, other in zip(found, [y, *(leaf.grad for leaf in leaves)], strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+def in_a_sea_of_nan(images: int, channels: int, shape: Shape, device: torch.device) -> torch.Tensor:
+    """Random images, with neighbours in memory that are no numbers."""
+    size = (images + 6, channels, shape.height, shape.width)
+    sea = torch.full(size, float("nan"), device=device).to(memory_format=torch.channels_last)
+    sea[3:-3] = torch.randn(images, *size[1:], device=device)
+    return sea[3:-3]
+
+
+def test_a_derivative_with_running_statistics_is_torchs(device: torch.device) -> None:
+    layers = nn.Sequential(nn.BatchNorm2d(8), nn.MaxPool2d(2), nn.ELU()).to(device)
+    layers(torch.randn(9, 8, 6, 6, device=device) + 1)  # moves the statistics
+    layers.eval()
+    x = torch.randn(5, 8, 6, 6, device=device)
+    found = []
+    for layer in (layers, Body(list(layers))):
+        layers.zero_grad()
+        leaf = x.clone().requires_grad_()
+        layer(leaf).square().sum().backward()
+        found.append([leaf.grad, *(p.grad.clone() for p in layers.parameters())])  # type: ignore[union-attr]
+    for mine, other in zip(*found, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
     ("channels", "size", "classes", "images"), [(16, 7, 10, 13), (20, 9, 4, 5), (48, 7, 10, 9)]
 )
 def test_a_classifier_agrees_with_float64(
@@ -293,6 +341,16 @@ def test_a_loss_is_torchs_also_of_ties_and_of_what_is_no_number(
     for mine, other in zip(*found, strict=True):
         torch.testing.assert_close(mine, other, equal_nan=True)
     assert found[0][2].tolist() == [300, 300]
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (1, 1)])
+def test_pooling_passes_on_what_is_no_number(pixel: tuple[int, int], device: torch.device) -> None:
+    x = torch.randn(2, 8, 4, 4, device=device)
+    x[0, 3, *pixel] = float("nan")
+    layers = [nn.MaxPool2d(2), nn.ReLU()]
+    y = Body(layers)(x)
+    assert y.isnan().nonzero().tolist() == [[0, 3, 0, 0]]
+    torch.testing.assert_close(y, nn.Sequential(*layers)(x), equal_nan=True)
 
 
 def test_a_batch_has_the_bits_of_the_plain_one(device: torch.device, digits: data.Dataset) -> None:

@@ -350,8 +350,9 @@ def test_parts_that_came_out_otherwise_are_told_apart_in_the_table() -> None:
     )
 
 
-def test_costs_are_shared_among_cores_job_by_job() -> None:
-    first = read_published(REPOSITORY)[0]
+def test_costs_are_shared_among_cores_job_by_job(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "report" / "published" / "article"
+    first = replace(read_published(REPOSITORY)[0], folder=elsewhere)
     seconds = {"measured_processor_seconds": 3600.0, "measured_job_seconds": 4000.0}
     cost = {"measured_runs": 50} | seconds
     changed = dict(first.manifest) | {"jobs": 3, "cost": cost, "trained_with": []}
@@ -365,6 +366,20 @@ def test_costs_are_shared_among_cores_job_by_job() -> None:
         seconds["measured_job_seconds"] = by_the_clock
         short = changed | {"cost": {"measured_runs": 50} | seconds}
         assert f"| 150 | {said} |" in costs([replace(first, manifest=short)])
+
+
+def test_what_a_study_takes_on_a_gpu_is_measured_by_its_runs_or_by_the_benchmark(
+    tmp_path: Path,
+) -> None:
+    elsewhere = tmp_path / "report" / "published" / "article"
+    first = replace(read_published(REPOSITORY)[0], folder=elsewhere)
+    table = tmp_path / "benchmarks" / "results" / "gpu" / "article.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("wall_seconds,device\n58.7,A GPU\n")
+    assert "| 59 s (A GPU) |" in costs([first])
+    made_by = [{"device": "NVIDIA H100", "runs": 150, "run_seconds": 20.0}]
+    trained = dict(first.manifest) | {"trained_with": made_by}
+    assert "| 40 s | NVIDIA H100 |" in costs([replace(first, manifest=trained)])
 
 
 def test_a_block_without_its_markers_is_refused() -> None:
