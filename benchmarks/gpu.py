@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from training import multiply_adds, tutorial_step
 
 from bnorder import data, fused_gpu, jobs, training
+from bnorder.blocks import Shape
 from bnorder.captured import CapturedTrainer, Replayed
 from bnorder.errors import UserError, exit_cleanly
 from bnorder.files import replacing
@@ -366,7 +367,7 @@ def grouped(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
 
 def fused_convolution(x: torch.Tensor, w: torch.Tensor, replicas: int) -> torch.Tensor:
     inputs, outputs = w.shape[1], len(w) // replicas
-    shape = fused_gpu.Shape(inputs, outputs, x.shape[2], x.shape[3], w.shape[2])
+    shape = Shape(inputs, outputs, x.shape[2], x.shape[3], w.shape[2])
     out: torch.Tensor = fused_gpu.Convolve.apply(shape, replicas, x, w, None)
     return out
 

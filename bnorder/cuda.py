@@ -15,6 +15,7 @@ import torch
 
 from bnorder.files import write_atomically
 from bnorder.kernels import Activation, Unavailable, digest, folder
+from bnorder.records import source_hash
 
 Constants = tuple[tuple[str, int], ...]  # names and values, sorted
 SOURCE = Path(__file__).with_name("fused.cu")
@@ -68,7 +69,7 @@ def load(**constants: int) -> Kernels:
 
 @cache
 def name() -> str:
-    """What provenance calls these kernels: "fused" and a digest of source and compiler.
+    """What provenance calls these kernels: "fused" and a digest of sources and compiler.
 
     Raises Unavailable where there is no compiler.
     """
@@ -76,9 +77,10 @@ def name() -> str:
 
 
 def _origin() -> list[str]:
-    """What decides how the kernels round: their source and what compiles it, with its version."""
+    """What decides how the kernels round: their source, who shares the work out, the compiler."""
     version = _checked(_compiler().nvrtcVersion())
-    return [SOURCE.read_text(encoding="utf-8"), "nvrtc", *map(str, version)]
+    calls = source_hash([SOURCE.with_name(name) for name in ("blocks.py", "fused_gpu.py")])
+    return [SOURCE.read_text(encoding="utf-8"), calls, "nvrtc", *map(str, version)]
 
 
 def _code(constants: Constants) -> bytes:

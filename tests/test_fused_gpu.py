@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bnorder import cuda, data, fused_gpu, jobs, kernels, training
+from bnorder import blocks, cuda, data, fused_gpu, jobs, kernels, training
+from bnorder.blocks import Shape
 from bnorder.captured import CapturedTrainer
 from bnorder.fused import disagreement
-from bnorder.fused_gpu import Body, Convolution, FusedCapturedTrainer, Group, Shape
+from bnorder.fused_gpu import Body, Convolution, FusedCapturedTrainer, Group
 from bnorder.network import Network
 from bnorder.probing import ProbedTrainer
 from bnorder.records import Record
@@ -417,7 +418,7 @@ def test_it_compiles_for_gpus_that_are_not_here(architecture: str) -> None:
         shape.convolving()[1],
         shape.weighing()[1],
         {"THREADS": 256, "VECTOR": 4},
-        {"THREADS": 256, "CLASSES": 10, "CHANNELS": 16, "PIXELS": 49, "ROOM": fused_gpu.SHARED},
+        {"THREADS": 256, "CLASSES": 10, "CHANNELS": 16, "PIXELS": 49, "ROOM": blocks.SHARED},
     ):
         assert cuda.compiled(architecture, tuple(sorted(constants.items())))[:4] == b"\x7fELF"
 
@@ -450,6 +451,19 @@ def test_code_is_compiled_once_a_machine_and_a_full_disk_costs_nothing(
     monkeypatch.setattr(cuda, "write_atomically", full)
     assert cuda._code((*constants, ("X", 1))) == b"code"
     assert len(compiled) == 2
+
+
+def test_who_shares_the_work_out_is_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, found = cuda.name(), list[str]()
+
+    def source_hash(paths: list[Path]) -> str:
+        found.extend(path.name for path in paths)
+        return "of other blocks"
+
+    monkeypatch.setattr(cuda, "source_hash", source_hash)
+    cuda.name.cache_clear()
+    assert cuda.name() != usual and found == ["blocks.py", "fused_gpu.py"]
+    cuda.name.cache_clear()
 
 
 def test_they_are_for_a_gpu_float32_and_no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
