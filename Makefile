@@ -128,7 +128,7 @@ calibrate: ## measure on simulated studies how often verdicts are wrong (minutes
 bench: ## measure what training and the workflow cost (an hour; benchmarks/results/)
 	@$(call USE,); python scripts/data.py --dataset mnist --out results/data/mnist.pt; \
 	python benchmarks/training.py; python benchmarks/candidates.py; \
-	python benchmarks/rounding.py; \
+	python benchmarks/rounding.py; python benchmarks/convolving.py; \
 	python benchmarks/probing.py; python benchmarks/study.py --run quick; python benchmarks/scale.py
 
 test: tests/browser/node_modules ## run all tests

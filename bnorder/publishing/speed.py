@@ -45,6 +45,14 @@ reach 2, for two processes do. The step is with PyTorch's own kernels; *fused* i
 `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, which changes no number: jobs set it, unless the shell that
 starts them sets another.
 """
+CONVOLVING = """
+## Convolutions on one core
+
+A convolution of two seeds, sixteen channels in and out, by PyTorch's own kernels, which the fused
+ones leave it to; backwards is by inputs and by weights. The share is of the rate of a matrix
+product with as many multiplications and additions, counted as if the zeros around an image were
+multiplied, too ([benchmarks/convolving.py](../benchmarks/convolving.py)).
+"""
 ROUNDING = """
 ## How exact the kernels are
 
@@ -95,6 +103,7 @@ def speed_page(root: Path) -> str:
     for name, words, table in (
         ("training", TRAINING, partial(_by_machine, _training)),
         ("candidates", CANDIDATES, partial(_by_machine, _candidates)),
+        ("convolving", CONVOLVING, partial(_convolving, tables.get("training", []))),
         ("rounding", ROUNDING, partial(_by_machine, _rounding)),
         ("probing", PROBING, _probing),
         ("study", STUDY, _study),
@@ -167,9 +176,9 @@ def _limit(rows: Sequence[Row]) -> str:
     met = f"is met by {reached} of {len(rows)} arms" if reached else "is not met"
     return (
         f"The aim of {AIM} times the tutorial {met}: it takes {100 * aim:.0f} % of the "
-        f"ceiling, and this step takes {100 * ours:.0f} %. Convolutions of few channels leave most "
-        "of the core's arithmetic idle, and BN, activation and pooling read and write memory "
-        f"without computing much.{without}"
+        f"ceiling, and this step takes {100 * ours:.0f} %. BN, activation, pooling and the "
+        "convolution of one channel read and write memory without computing "
+        f"much.{without}"
     )
 
 
@@ -183,6 +192,42 @@ def _candidates(rows: Sequence[Row]) -> list[str]:
         body.append([name, *said])
     heads = ["candidate", *(f"{ordering}, depth {depth}" for ordering, depth in arms)]
     return ["", _machine(rows[0]), *_table(heads, body)]
+
+
+def _convolving(training: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+    """A table for each machine, and what they leave of the time that the aim allows there."""
+    return [
+        line
+        for machine in dict.fromkeys(map(_machine, rows))
+        for line in _convolutions([r for r in rows if _machine(r) == machine], training)
+    ]
+
+
+def _convolutions(rows: Sequence[Row], training: Sequence[Row]) -> list[str]:
+    heads = ["pixels", "pass", "microseconds an image and seed", "share of a matrix product's rate"]
+    body = [
+        [f"{r['size']} x {r['size']}", r["pass"], r["microseconds"], _ratio(r, "share")]
+        for r in rows
+    ]
+    each = {
+        size: sum(float(r["microseconds"]) for r in rows if r["size"] == size)
+        for size in ("14", "7")
+    }
+    left = [
+        1e6 / (AIM * float(r["tutorial_0"]))
+        for r in training
+        if r["depth"] == "5" and r["device"] == rows[0]["device"]
+    ]
+    said = (
+        "A network of 5 blocks has one of 14 x 14 pixels and three of 7 x 7: "
+        f"{each['14'] + 3 * each['7']:.0f} microseconds an image."
+    )
+    if left:
+        said += (
+            f" {AIM} times the tutorial would leave {min(left):.0f} to {max(left):.0f} for all of "
+            "it, by the order and the activation."
+        )
+    return ["", f"{_machine(rows[0])} {said}", *_table(heads, body)]
 
 
 def _rounding(rows: Sequence[Row]) -> list[str]:
