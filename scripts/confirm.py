@@ -5,6 +5,7 @@ import _bootstrap  # noqa: F401
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,13 +85,17 @@ def hold(
     """Compare what was trained already."""
     from bnorder.publishing import confirmation
     from bnorder.records import collect
+    from bnorder.study import load_study
 
     if not folder.is_dir():
         raise UserError(
             f"--trained: no folder {folder}; expected the records of a study that you have trained "
             f"(make report STUDY={study.name} leaves them in results/{study.name}/records)"
         )
-    trained = collect(study, folder)
+    own = folder.parent / "study.yaml"  # says how many runs a job has there
+    sizes = load_study(own) if own.exists() else study
+    sized = replace(study, seeds_per_job=sizes.seeds_per_job, arms_per_job=sizes.arms_per_job)
+    trained = collect(sized, folder)
     if not trained:
         raise UserError(f"--trained: {folder} has no record of a run of {study.name}")
     rows = confirmation.hold(trained, records, standing, path)

@@ -360,6 +360,8 @@ def test_costs_are_shared_among_cores_job_by_job(tmp_path: Path) -> None:
     row = costs([replace(first, manifest=changed)]).splitlines()[2]
     assert "| 150 | 3.0 h | 2.0 h | 60 min | not measured | " in row
     assert row.endswith("; 50 runs measured |")
+    sized = changed | {"cost": cost | {"measured_jobs": 120}}  # larger jobs than were measured
+    assert "| 150 | 3.3 h |" in costs([replace(first, manifest=sized)])
     # What Snakemake's readings miss is added, and no more than the clock has.
     seconds |= {"measured_processor_seconds": 1.0, "measured_job_seconds": 11.0}
     for by_the_clock, said in ((11.0, "33 s"), (600.0, "48 s")):

@@ -233,11 +233,17 @@ def test_costs_are_those_measured_and_survive_a_second_publication(tmp_path: Pat
     assert [(c.job, c.runs, c.processor_seconds) for c in costs] == [(job.name, 2, 8.25)]
     folder = put(found, tmp_path)
     publish.write_costs(costs, folder / "costs.csv")
+    (folder / published.STUDY).write_text(study.as_yaml(), encoding="utf-8")
     published.write_sums(folder)
     (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n9.5\t100\t7.25\n")
     assert publish.measured_costs(study, found, tmp_path / "results", folder) == costs
     (benchmarks / f"{job.name}.tsv").write_text("s\tmax_rss\tcpu_time\n0.5\t100\t0.05\n")
     assert publish.measured_costs(study, found, tmp_path / "results", tmp_path / "new") == []
+    larger = replace(study, seeds_per_job=100)  # other jobs, the same runs
+    assert job.name not in {job.name for job in larger.jobs()}
+    assert publish.measured_costs(larger, found, tmp_path / "results", folder) == costs
+    anew = [replace(r, cost=replace(r.cost, wall_seconds=1.0)) for r in found]
+    assert publish.measured_costs(larger, anew, tmp_path / "results", folder) == []
 
 
 @pytest.mark.parametrize(

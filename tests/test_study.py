@@ -113,8 +113,8 @@ def test_jobs_hold_every_run_once(seeds_per_job: int, arms_per_job: int) -> None
 
 
 def test_more_seeds_keep_the_jobs_of_the_first_ones() -> None:
-    few = load_study("studies/article.yaml", {"seeds": 4})
-    many = load_study("studies/article.yaml", {"seeds": 6})
+    few = load_study("studies/article.yaml", {"seeds": 10})
+    many = load_study("studies/article.yaml", {"seeds": 20})
     assert {job.name for job in few.jobs()} < {job.name for job in many.jobs()}
     assert few.job_hash(few.jobs()[0]) == many.job_hash(many.jobs()[0])
 

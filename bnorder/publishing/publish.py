@@ -21,6 +21,7 @@ from bnorder.publishing.published import (
     MANIFEST,
     STUDY,
     published_records,
+    published_study,
     read_manifest,
     read_tables,
     sha256,
@@ -219,6 +220,7 @@ def _cost(records: Sequence[Record], costs: Sequence[Cost]) -> dict[str, Any]:
     """Seconds of the runs, and of the jobs whose processor time the workflow measured."""
     return {
         "run_seconds": round(sum(record.cost.wall_seconds for record in records), 1),
+        "measured_jobs": len(costs),
         "measured_runs": sum(cost.runs for cost in costs),
         "measured_job_seconds": round(sum(cost.seconds for cost in costs), 1),
         "measured_processor_seconds": round(sum(cost.processor_seconds for cost in costs), 1),
@@ -247,21 +249,25 @@ def measured_costs(
     try:
         published = _published_costs(folder)
         before = {r.run.id: r for r in read_tables(folder)} if published else {}
+        jobs_before = _jobs(published_study(folder)) if published else {}
     except (UserError, KeyError, TypeError, ValueError):  # damaged, and about to be replaced
-        published, before = {}, {}
+        published, before, jobs_before = {}, {}, {}
     now = {r.run.id: r for r in records}
-    costs = []
-    for job in (job for part in study.parts() for job in part.jobs()):
-        runs = [run.id for run in job.runs]
-        if not all(run in now for run in runs):
-            continue
-        if any(run in before and before[run].cost == now[run].cost for run in runs):
-            costs += [published[job.name]] if job.name in published else []
-        else:
+    same = {run for run in before if run in now and before[run].cost == now[run].cost}
+    # Jobs may have had other sizes when they were measured.
+    costs = [cost for name, cost in published.items() if same >= jobs_before.get(name, {""})]
+    for name, runs in _jobs(study).items():
+        if runs <= now.keys() and not runs & same:
             spent = sum(now[run].cost.wall_seconds for run in runs)
-            found = _benchmark(job.name, len(runs), results / "benchmarks" / "train")
+            found = _benchmark(name, len(runs), results / "benchmarks" / "train")
             costs += [cost for cost in found if cost.processor_seconds > LEAST_SHARE * spent]
     return costs
+
+
+def _jobs(study: Study) -> dict[str, set[str]]:
+    """The runs of each job of a study and of its selection."""
+    jobs = (job for part in study.parts() for job in part.jobs())
+    return {job.name: {run.id for run in job.runs} for job in jobs}
 
 
 def _benchmark(job: str, runs: int, folder: Path) -> list[Cost]:

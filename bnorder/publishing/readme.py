@@ -573,7 +573,9 @@ def _cost_row(p: Published) -> str:
     cells = ["not measured"] * 4
     if cost["measured_runs"]:
         jobs, scale = p.manifest["jobs"], runs / cost["measured_runs"]
-        seconds = cost["measured_processor_seconds"] * scale + SAMPLED_EVERY / 2 * jobs
+        measured_jobs = cost.get("measured_jobs", jobs / scale)
+        unseen = SAMPLED_EVERY / 2 * measured_jobs
+        seconds = (cost["measured_processor_seconds"] + unseen) * scale
         seconds = min(seconds, cost["measured_job_seconds"] * scale)
         rounds = [math.ceil(jobs / cores) for cores in (2, 8)]
         cells[:3] = [_duration(seconds), *(_duration(seconds * n / jobs) for n in rounds)]
