@@ -53,8 +53,10 @@ class Replayed:
         """Not by `torch.cuda.graph`, which looks for cycles and waits for the device at each."""
         graph = torch.cuda.CUDAGraph()
         graph.capture_begin()
-        action()
-        graph.capture_end()
+        try:
+            action()
+        finally:  # else the stream would go on recording what comes next
+            graph.capture_end()
         self.graph = graph
 
     def _on_side_stream(self, action: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bnorder import data, jobs
-from bnorder.captured import CapturedTrainer
+from bnorder.captured import CapturedTrainer, Replayed
 from bnorder.checkpoints import JobFiles
 from bnorder.probing import ProbedTrainer
 from bnorder.records import Evaluation, Record
@@ -180,6 +180,26 @@ def test_the_way_to_train_suits_the_device_and_the_study() -> None:
     assert jobs.trainer_kind(CPU, probes=False) is Trainer
     assert jobs.trainer_kind(torch.device("cuda"), probes=False) is CapturedTrainer
     assert jobs.trainer_kind(torch.device("cuda"), probes=True) is ProbedTrainer
+
+
+def test_a_step_that_fails_is_no_longer_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = list[str]()
+
+    class Graph:
+        def capture_begin(self) -> None:
+            calls.append("begin")
+
+        def capture_end(self) -> None:
+            calls.append("end")
+
+    def fail() -> None:
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    replayed = Replayed(CPU)
+    with pytest.raises(MemoryError):
+        replayed._record(fail)
+    assert calls == ["begin", "end"] and replayed.graph is None
 
 
 class Clock:
