@@ -3,7 +3,7 @@
 
    A group of layers, each of which may be missing, is
 
-       u = act1(convolution(x))        an image's convolution: one channel in, many out
+       u = act1(convolution(x))        of an image of one channel, or of many by 3 x 3 taps
        y = act2(pool(scale * u + shift))        batch norm is scale and shift
 
    A vector holds neighbouring channels, of which there are a multiple of 16. What is not a number
@@ -11,146 +11,124 @@
 
    Source: Ioffe & Szegedy (2015), algorithm 1, and its derivative. */
 
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-
-typedef float Vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t Whole __attribute__((vector_size(4 * LANES)));
-typedef double Wide __attribute__((vector_size(8 * LANES)));
-typedef Vector Unaligned __attribute__((aligned(4), may_alias));
-typedef Wide UnalignedWide __attribute__((aligned(8), may_alias));
-typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-#define ZERO ((Vector){0})
-#define LOAD(pointer) ((Vector)*(const Unaligned *)(pointer))
-#define STORE(pointer, value) (*(Unaligned *)(pointer) = (value))
-#define ADD(pointer, value) (*(Unaligned *)(pointer) += (value))
-#define ADD_WIDE(pointer, value) \
-    (*(UnalignedWide *)(pointer) += __builtin_convertvector((value), Wide))
-
-/* Above zero an activation is the identity; below it is slope * x, or exp(x) - 1 if `elu`.
-   Its derivative there is gain * value + slope: 0 * value + slope, or 1 * value + 1. */
-typedef struct {
-    int32_t elu;
-    float gain, slope;
-} Activation;
-
-static const Activation ELU = {1, 1, 1};
+#include "narrow.h"
+#include "winograd.h"
+#include "classifier.h"
 
 /* A group of layers, and the shape of u. Without pooling and convolution the place of a pixel does
-   not matter, and a row of several pixels may pass for one of more channels. */
+   not matter, and a row of several pixels may pass for one of more channels. Without BN there is no
+   act1. */
 typedef struct {
     int64_t images, height, width, channels;
-    int64_t replicas, kernel; /* of the convolution; kernel 0: there is none */
+    int64_t replicas, inputs, kernel; /* of the convolution; inputs: a replica's; kernel 0: none */
+    int64_t planar;                   /* x has a plane for each channel: only if inputs is 1 */
     int64_t pooled;
     Activation act1, act2;
 } Group;
 
-/* What a group's backward pass needs of each channel: du = a * dz + b + k * (u - mean). */
+/* Batch norm of channels / tile channels, as its tensors have them. */
 typedef struct {
-    const float *mean, *a, *b, *k;
-} Coefficients;
+    int64_t tile; /* pixels that pass for one */
+    int64_t by_batch;
+    const float *gamma, *beta;
+    float *running_mean, *running_variance;
+    int64_t *batches;
+    float eps, momentum;
+} BatchNorm;
 
-INLINE Vector choose(Whole mask, Vector yes, Vector no) {
-    return (Vector)(((Whole)yes & mask) | ((Whole)no & ~mask));
+/* What BN is in a pass: of each channel of u the mean, 1 / its standard deviation, and BN as
+   scale * u + shift. */
+typedef struct {
+    float *mean, *inverse, *scale, *shift;
+} Statistics;
+
+INLINE Statistics statistics_at(const Group *group, float *stats) {
+    const int64_t channels = group->channels;
+    return (Statistics){stats, stats + channels, stats + 2 * channels, stats + 3 * channels};
 }
 
-/* exp(x) - 1 for x <= 0: x = n ln 2 + r with |r| <= ln 2 / 2, and the Taylor series of r. */
-INLINE Vector expm1_below(Vector x) {
-    x = choose(x < -87.0f, ZERO - 87.0f, x);
-    const Whole n = __builtin_convertvector(x * 1.44269504f - 0.5f, Whole);
-    const Vector whole = __builtin_convertvector(n, Vector);
-    const Vector r = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-    Vector p = r * (1.0f / 5040) + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r * r + r;
-    const Vector power = (Vector)((n + 127) << 23);
-    return power * p + (power - 1.0f);
+/* What is kept of a pass, or of an image in it. */
+typedef struct {
+    double *sums;         /* (2, channels) */
+    float *b, *k;         /* of `before_act1`, (channels,) */
+    float *taps, *dtaps;  /* of the convolution */
+    float *image;         /* what the convolution of an image needs besides it: begins with zeros */
+    float *u;             /* of one image; du with its margin */
+} Scratch;
+
+INLINE int is_wide(const Group *group) { return group->inputs > 1; }
+
+INLINE Convolution convolution_of(const Group *group) {
+    const int64_t outputs = group->channels / group->replicas;
+    return (Convolution){group->height, group->width, group->replicas, group->inputs, outputs,
+                         group->kernel};
 }
 
-INLINE Vector activate(Vector x, Activation act) {
-    const Whole above = x > 0.0f;
-    if (act.elu) return choose(above, x, expm1_below(choose(above, ZERO, x)));
-    return choose(above, x, act.slope * x);
+INLINE int64_t x_size(const Group *group) {
+    const int64_t channels = group->kernel ? group->replicas * group->inputs : group->channels;
+    return group->height * group->width * channels;
 }
 
-INLINE Vector derivative(Vector value, Activation act) {
-    return choose(value > 0.0f, ZERO + 1.0f, act.gain * value + act.slope);
+INLINE int64_t u_size(const Group *group) {
+    return group->height * group->width * group->channels;
 }
 
-/* Calls with an activation of a known kind, so that none is chosen inside a loop. */
-#define WITH(function, act, ...)                                                                  \
-    do {                                                                                          \
-        if ((act).elu) function(ELU, __VA_ARGS__);                                                \
-        else function((Activation){0, 0, (act).slope}, __VA_ARGS__);                              \
-    } while (0)
+INLINE int64_t y_size(const Group *group) {
+    if (!group->pooled) return u_size(group);
+    return (group->height / 2) * (group->width / 2) * group->channels;
+}
+
+/* du of a convolution of one channel has a margin of zeros around it. */
+INLINE int64_t margin(const Group *group) { return is_wide(group) ? 0 : group->kernel / 2; }
+
+INLINE int64_t framed_size(const Group *group) {
+    const int64_t pads = 2 * margin(group);
+    return (group->height + pads) * (group->width + pads) * group->channels;
+}
+
+INLINE int64_t taps_size(const Group *group) {
+    const int64_t places = is_wide(group) ? PLACES : group->kernel * group->kernel;
+    return group->channels * group->inputs * places;
+}
+
+INLINE int64_t image_size(const Group *group) {
+    if (!group->kernel) return 0;
+    const Convolution shape = convolution_of(group);
+    return is_wide(group) ? convolution_room(&shape) : planes_size(&shape);
+}
+
+INLINE Scratch split(const Group *group, float *scratch) {
+    const int64_t channels = group->channels, taps = taps_size(group);
+    Scratch room;
+    room.sums = (double *)scratch;
+    room.b = scratch + 4 * channels;
+    room.k = room.b + channels;
+    room.taps = room.k + channels;
+    room.dtaps = room.taps + taps;
+    room.image = room.dtaps + taps;
+    room.u = room.image + image_size(group);
+    return room;
+}
+
+/* Numbers that `scratch` has to have room for. */
+int64_t room(const Group *group) {
+    return 6 * group->channels + 2 * taps_size(group) + image_size(group) + framed_size(group);
+}
+
+INLINE void clear(float *numbers, int64_t count) {
+    memset(numbers, 0, sizeof(float) * (size_t)count);
+}
+
+/* Taps of the weights, and zeros that pad an image. */
+static void get_ready(const Group *group, const float *weight, int64_t backwards, Scratch room) {
+    if (!group->kernel) return;
+    const Convolution shape = convolution_of(group);
+    if (is_wide(group)) spread_taps(&shape, weight, backwards, room.taps);
+    else taps_of(&shape, weight, room.taps);
+    clear(room.image, is_wide(group) ? line_size(&shape) : planes_size(&shape));
+}
 
 /* ---- forwards ---- */
-
-/* Each replica's channel of an image with a margin of zeros: (replicas, height + 2 pad, ...). */
-static void pad_image(const Group *group, const float *image, float *padded) {
-    const int64_t pad = group->kernel / 2, width = group->width + 2 * pad;
-    const int64_t plane = (group->height + 2 * pad) * width;
-    memset(padded, 0, sizeof(float) * (size_t)(group->replicas * plane));
-    for (int64_t i = 0; i < group->height; i++)
-        for (int64_t j = 0; j < group->width; j++)
-            for (int64_t replica = 0; replica < group->replicas; replica++)
-                padded[replica * plane + (i + pad) * width + j + pad] = *image++;
-}
-
-/* u of one image: act1 of its convolution, four pixels at a time where a row has them.
-   taps: (replicas, kernel, kernel, outputs); bias: (channels,) */
-INLINE void convolve_with(Activation act, const Group *group, int64_t kernel,
-                          const float *restrict padded, const float *restrict taps,
-                          const float *restrict bias, float *restrict u) {
-    const int64_t outputs = group->channels / group->replicas, width = group->width + kernel - 1;
-    const int64_t plane = (group->height + kernel - 1) * width;
-    for (int64_t c = 0; c < group->channels; c += LANES) {
-        const float *from = padded + c / outputs * plane;
-        const float *weight = taps + c / outputs * kernel * kernel * outputs + c % outputs;
-        const Vector start = LOAD(bias + c);
-        for (int64_t i = 0; i < group->height; i++) {
-            float *to = u + i * group->width * group->channels + c;
-            int64_t j = 0;
-            for (; j + 4 <= group->width; j += 4) {
-                Vector s0 = start, s1 = start, s2 = start, s3 = start;
-                for (int64_t p = 0; p < kernel; p++)
-                    for (int64_t q = 0; q < kernel; q++) {
-                        const float *pixel = from + (i + p) * width + j + q;
-                        const Vector w = LOAD(weight + (p * kernel + q) * outputs);
-                        s0 += pixel[0] * w;
-                        s1 += pixel[1] * w;
-                        s2 += pixel[2] * w;
-                        s3 += pixel[3] * w;
-                    }
-                STORE(to + j * group->channels, activate(s0, act));
-                STORE(to + (j + 1) * group->channels, activate(s1, act));
-                STORE(to + (j + 2) * group->channels, activate(s2, act));
-                STORE(to + (j + 3) * group->channels, activate(s3, act));
-            }
-            for (; j < group->width; j++) {
-                Vector sum = start;
-                for (int64_t p = 0; p < kernel; p++)
-                    for (int64_t q = 0; q < kernel; q++)
-                        sum += from[(i + p) * width + j + q] *
-                               LOAD(weight + (p * kernel + q) * outputs);
-                STORE(to + j * group->channels, activate(sum, act));
-            }
-        }
-    }
-}
 
 INLINE void activate_with(Activation act, int64_t count, const float *x, float *u) {
     for (int64_t at = 0; at < count; at += LANES) STORE(u + at, activate(LOAD(x + at), act));
@@ -165,7 +143,7 @@ static void add_moments(const Group *group, const float *u, const float *pivot, 
         const Vector centre = LOAD(pivot + c);
         int64_t row = 0;
         for (; row + 4 <= rows; row += 4)
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int k = 0; k < 4; k++) {
                 const Vector v = LOAD(u + (row + k) * channels + c) - centre;
                 s[k] += v;
@@ -181,8 +159,8 @@ static void add_moments(const Group *group, const float *u, const float *pivot, 
     }
 }
 
-/* A value near each channel's mean, by which its numbers are shifted: their squares' mean less their
-   mean's square then keeps its digits. It is one image's mean. sums: (2, channels), left at zero. */
+/* A value near each channel's mean, by which its numbers are shifted: their squares' mean less
+   their mean's square then keeps its digits. It is one image's. sums: (2, channels), left zero. */
 static void find_pivot(const Group *group, const float *u, float *pivot, double *sums) {
     const int64_t rows = group->height * group->width, channels = group->channels;
     memset(pivot, 0, sizeof(float) * (size_t)channels);
@@ -191,124 +169,246 @@ static void find_pivot(const Group *group, const float *u, float *pivot, double 
     memset(sums, 0, 2 * sizeof(double) * (size_t)channels);
 }
 
-/* u of x, and mean and biased variance of each channel of u.
-   u: may be x where there is neither convolution nor act1. sums: (2, channels) zeros, or null to
-   leave mean and variance. scratch: room for one padded image. */
-void prepare(const Group *group, const float *x, const float *taps, const float *bias, float *u,
-             double *sums, float *mean, float *variance, float *scratch) {
-    const int64_t channels = group->channels, rows = group->height * group->width;
-    const double count = (double)(group->images * rows);
-    for (int64_t image = 0; image < group->images; image++) {
-        float *to = u + image * rows * channels;
-        if (group->kernel) {
-            pad_image(group, x + image * rows * group->replicas, scratch);
-            if (group->kernel == 3)
-                WITH(convolve_with, group->act1, group, 3, scratch, taps, bias, to);
-            else
-                WITH(convolve_with, group->act1, group, group->kernel, scratch, taps, bias, to);
-        } else if (u != x) {
-            WITH(activate_with, group->act1, rows * channels, x + image * rows * channels, to);
-        }
-        if (sums) {
-            if (!image) find_pivot(group, to, mean, sums);
-            add_moments(group, to, mean, sums);
-        }
-    }
-    for (int64_t c = 0; sums && c < channels; c++) {
-        const double shifted = sums[c] / count;
-        mean[c] = (float)(mean[c] + shifted);
-        const double spread = sums[channels + c] / count - shifted * shifted;
-        variance[c] = (float)(spread < 0 ? 0 : spread); /* NaN stays */
+/* u of one image. */
+static void before_bn(const Group *group, Activation act, const float *x, const float *bias,
+                      float *u, Scratch room) {
+    const Convolution shape = convolution_of(group);
+    if (is_wide(group)) {
+        WITH(convolve_tiles, act, &shape, x, room.taps, bias, u, room.image);
+    } else if (group->kernel) {
+        pad_image(&shape, group->planar, x, room.image);
+        if (group->kernel == 3)
+            WITH(convolve_planes, act, &shape, 3, room.image, room.taps, bias, u);
+        else
+            WITH(convolve_planes, act, &shape, group->kernel, room.image, room.taps, bias, u);
+    } else if (u != x) {
+        WITH(activate_with, act, u_size(group), x, u);
     }
 }
 
-INLINE void plain_with(Activation act, const Group *group, const float *u, const float *scale,
-                       const float *shift, float *y) {
-    const int64_t rows = group->images * group->height * group->width, channels = group->channels;
+/* Statistics of one channel, which is every (channels / tile)th of u's, and scale and shift. */
+static void settle(const Group *group, const BatchNorm *norm, int64_t c, float mean,
+                   float variance, Statistics to) {
+    const float inverse = 1 / __builtin_sqrtf(variance + norm->eps);
+    const float scale = norm->gamma[c] * inverse, shift = norm->beta[c] - mean * scale;
+    for (int64_t at = c; at < group->channels; at += group->channels / norm->tile) {
+        to.mean[at] = mean;
+        to.inverse[at] = inverse;
+        to.scale[at] = scale;
+        to.shift[at] = shift;
+    }
+}
+
+static void settle_running(const Group *group, const BatchNorm *norm, Statistics to) {
+    for (int64_t c = 0; c < group->channels / norm->tile; c++)
+        settle(group, norm, c, norm->running_mean[c], norm->running_variance[c], to);
+}
+
+/* Those of a batch, whose sums are of (u - to.mean) and its square; moves running statistics as
+   PyTorch does: an average over batches, of the unbiased variance. */
+static void settle_batch(const Group *group, const BatchNorm *norm, const double *sums,
+                         Statistics to) {
+    const int64_t channels = group->channels / norm->tile;
+    const double rows = (double)(group->images * group->height * group->width);
+    const double count = rows * (double)norm->tile;
+    for (int64_t c = 0; c < channels; c++) {
+        double mean = 0, spread = 0;
+        for (int64_t at = c; at < group->channels; at += channels)
+            mean += (to.mean[at] + sums[at] / rows) / (double)norm->tile;
+        for (int64_t at = c; at < group->channels; at += channels) {
+            const double shifted = sums[at] / rows, off = to.mean[at] + shifted - mean;
+            spread += sums[group->channels + at] / rows - shifted * shifted + off * off;
+        }
+        spread /= (double)norm->tile;
+        if (spread < 0) spread = 0; /* what is not a number stays */
+        const float variance = (float)spread, unbiased = (float)(spread * count / (count - 1));
+        float *running = norm->running_mean + c;
+        *running += norm->momentum * ((float)mean - *running);
+        running = norm->running_variance + c;
+        *running += norm->momentum * (unbiased - *running);
+        settle(group, norm, c, (float)mean, variance, to);
+    }
+    *norm->batches += 1;
+}
+
+/* The u of each 2 x 2 window that BN will make the greatest, and its place there, 0 to 3. BN's
+   scale has the sign of gamma, so that the batch need not be known. gamma: null without BN. */
+INLINE void pick_with(const Group *group, const float *gamma, const float *u, float *largest,
+                      uint8_t *where) {
+    const int64_t channels = group->channels, line = group->width * channels;
+    const int64_t offsets[4] = {0, channels, line, line + channels};
+    int64_t to = 0;
+    for (int64_t i = 0; i + 1 < group->height; i += 2)
+        for (int64_t j = 0; j + 1 < group->width; j += 2)
+            for (int64_t c = 0; c < channels; c += LANES, to += LANES) {
+                const float *at = u + i * line + j * channels + c;
+                const Vector factor = gamma ? LOAD(gamma + c) : ZERO;
+                Vector taken = LOAD(at), best = gamma ? factor * taken : taken, total = best;
+                Whole place = {0};
+                UNROLL(3)
+                for (int k = 1; k < 4; k++) {
+                    const Vector here = LOAD(at + offsets[k]), z = gamma ? factor * here : here;
+                    const Whole more = z > best;
+                    total += z;
+                    best = choose(more, z, best);
+                    taken = choose(more, here, taken);
+                    place = (more & k) | (place & ~more);
+                }
+                STORE(largest + to, taken + (total - total)); /* keeps NaN */
+                if (where) *(Bytes *)(where + to) = __builtin_convertvector(place, Bytes);
+            }
+}
+
+static void pick(const Group *group, const BatchNorm *norm, const float *u, float *largest,
+                 uint8_t *where) {
+    if (norm && where) pick_with(group, norm->gamma, u, largest, where);
+    else if (norm) pick_with(group, norm->gamma, u, largest, 0);
+    else if (where) pick_with(group, 0, u, largest, where);
+    else pick_with(group, 0, u, largest, 0);
+}
+
+INLINE void normalise_with(Activation act, int64_t channels, int64_t rows, const float *u,
+                           Statistics by, float *y) {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t c = 0; c < channels; c += LANES) {
-            const Vector z = LOAD(scale + c) * LOAD(u + row * channels + c) + LOAD(shift + c);
+            const Vector here = LOAD(u + row * channels + c);
+            const Vector z = LOAD(by.scale + c) * here + LOAD(by.shift + c);
             STORE(y + row * channels + c, activate(z, act));
         }
 }
 
-/* largest: the u that was taken from each 2x2 window; where: its place there, 0 to 3. */
-INLINE void pooled_with(Activation act, const Group *group, const float *u, const float *scale,
-                        const float *shift, float *y, float *largest, uint8_t *where) {
-    const int64_t channels = group->channels, line = group->width * channels;
-    const int64_t offsets[4] = {0, channels, line, line + channels};
-    int64_t to = 0;
-    for (int64_t image = 0; image < group->images; image++)
-        for (int64_t i = 0; i + 1 < group->height; i += 2)
-            for (int64_t j = 0; j + 1 < group->width; j += 2)
-                for (int64_t c = 0; c < channels; c += LANES, to += LANES) {
-                    const float *at = u + (image * group->height + i) * line + j * channels + c;
-                    const Vector s = LOAD(scale + c), t = LOAD(shift + c);
-                    Vector taken = LOAD(at), best = s * taken + t, total = best;
-                    Whole place = {0};
-#pragma GCC unroll 3
-                    for (int k = 1; k < 4; k++) {
-                        const Vector here = LOAD(at + offsets[k]), z = s * here + t;
-                        const Whole more = z > best;
-                        total += z;
-                        best = choose(more, z, best);
-                        taken = choose(more, here, taken);
-                        place = (more & k) | (place & ~more);
-                    }
-                    STORE(y + to, activate(best, act) + (total - total)); /* keeps NaN */
-                    STORE(largest + to, taken);
-                    *(Bytes *)(where + to) = __builtin_convertvector(place, Bytes);
-                }
+/* act2(scale * u + shift) of so many images' u or `largest`, which may be where y is. */
+static void after_bn(const Group *group, const BatchNorm *norm, Statistics found, int64_t images,
+                     const float *u, float *y) {
+    const int64_t channels = group->channels, size = images * y_size(group);
+    if (norm)
+        WITH(normalise_with, group->act2, channels, size / channels, u, found, y);
+    else WITH(activate_with, group->act2, size, u, y);
 }
 
-/* y of u; largest and where only where the group pools. */
-void forward(const Group *group, const float *u, const float *scale, const float *shift, float *y,
-             float *largest, uint8_t *where) {
-    if (group->pooled) WITH(pooled_with, group->act2, group, u, scale, shift, y, largest, where);
-    else WITH(plain_with, group->act2, group, u, scale, shift, y);
+/* y where BN asks for the batch: what it works on is read once more when all of it is there. */
+static void by_batch(const Group *group, const BatchNorm *norm, const float *x, const float *bias,
+                     float *u, Statistics found, float *y, float *largest, uint8_t *where,
+                     Scratch room) {
+    const int64_t pooled = y_size(group);
+    memset(room.sums, 0, 2 * sizeof(double) * (size_t)group->channels);
+    for (int64_t image = 0; image < group->images; image++) {
+        float *here = u + image * u_size(group);
+        before_bn(group, group->act1, x + image * x_size(group), bias, here, room);
+        if (!image) find_pivot(group, here, found.mean, room.sums);
+        add_moments(group, here, found.mean, room.sums);
+        if (group->pooled)
+            pick(group, norm, here, largest + image * pooled, where ? where + image * pooled : 0);
+    }
+    settle_batch(group, norm, room.sums, found);
+    after_bn(group, norm, found, group->images, group->pooled ? largest : u, y);
 }
 
-/* y of x where scale and shift are known beforehand: u is never written to memory.
-   scratch: for one padded image, one image's u, one image's `largest` and, behind it, `where`. */
-void infer(const Group *group, const float *x, const float *taps, const float *bias,
-           const float *scale, const float *shift, float *y, float *scratch) {
-    Group one = *group;
-    one.images = 1;
-    const int64_t rows = group->height * group->width, size = rows * group->channels;
-    const int64_t inputs = group->kernel ? rows * group->replicas : size;
-    const int64_t pooled = (group->height / 2) * (group->width / 2) * group->channels;
-    const int64_t outputs = group->pooled ? pooled : size;
-    float *u = scratch, *largest = u + size, *where = largest + size, *padded = where + size;
-    for (int64_t image = 0; image < group->images; image++, x += inputs, y += outputs) {
-        prepare(&one, x, taps, bias, u, 0, 0, 0, padded);
-        forward(&one, u, scale, shift, y, largest, (uint8_t *)where);
+/* y where scale and shift are known beforehand, or there is no BN: image by image. */
+static void by_image(const Group *group, const BatchNorm *norm, const float *x, const float *bias,
+                     float *u, Statistics found, float *y, float *largest, uint8_t *where,
+                     Scratch room) {
+    for (int64_t image = 0; image < group->images; image++) {
+        const int64_t at = image * y_size(group);
+        const float *from = x + image * x_size(group);
+        if (!norm && !group->pooled) {
+            before_bn(group, group->act2, from, bias, y + at, room);
+            continue;
+        }
+        float *here = u ? u + image * u_size(group) : room.u;
+        before_bn(group, group->act1, from, bias, here, room);
+        if (group->pooled) {
+            float *taken = largest ? largest + at : y + at;
+            pick(group, norm, here, taken, where ? where + at : 0);
+            here = taken;
+        }
+        after_bn(group, norm, found, 1, here, y + at);
+    }
+}
+
+/* y of x; norm: null without BN. weight: (channels, kernel, kernel, inputs); bias: may be null.
+   stats: (4, channels) to be written. u: x where there is neither convolution nor act1; null where
+   neither a batch's BN nor a derivative needs it, and so are `largest` and `where`. */
+void forward(const Group *group, const BatchNorm *norm, const float *x, const float *weight,
+             const float *bias, float *u, float *stats, float *y, float *largest, uint8_t *where,
+             float *scratch) {
+    const Scratch room = split(group, scratch);
+    const Statistics found = statistics_at(group, stats);
+    get_ready(group, weight, 0, room);
+    if (norm && norm->by_batch) {
+        by_batch(group, norm, x, bias, u, found, y, largest, where, room);
+    } else {
+        if (norm) settle_running(group, norm, found);
+        by_image(group, norm, x, bias, u, found, y, largest, where, room);
     }
 }
 
 /* ---- the batch ---- */
 
-/* A training batch's pixels (batch, pixels, replicas * channels), each as (pixel - offset) * scale.
+/* Asks memory for an image, which is no neighbour of the last one. */
+INLINE void fetch(const uint8_t *image, int64_t size) {
+    for (int64_t at = 0; at < size; at += 64) __builtin_prefetch(image + at);
+}
+
+/* Pixels of a batch, each as (pixel - offset) * scale: (batch, pixels, replicas * channels) or, if
+   `planar`, (batch, replicas * channels, pixels).
    images: (n, channels, pixels); index: (batch, replicas); offset, scale: (channels,) */
 void take(const uint8_t *restrict images, int64_t channels, int64_t pixels,
           const int64_t *restrict index, int64_t batch, int64_t replicas,
-          const float *restrict offset, const float *restrict scale, float *restrict out) {
-    const int64_t stride = replicas * channels;
-    for (int64_t row = 0; row < batch; row++, out += pixels * stride)
-        for (int64_t replica = 0; replica < replicas; replica++) {
-            const uint8_t *from = images + index[row * replicas + replica] * channels * pixels;
-            for (int64_t c = 0; c < channels; c++)
+          const float *restrict offset, const float *restrict scale, int64_t planar,
+          float *restrict out) {
+    const int64_t planes = replicas * channels, size = channels * pixels, ahead = 2 * replicas;
+    for (int64_t row = 0; row < batch; row++, out += pixels * planes)
+        for (int64_t plane = 0; plane < planes; plane++) {
+            const int64_t c = plane % channels, at = row * replicas + plane / channels;
+            const uint8_t *from = images + index[at] * size + c * pixels;
+            float *to = out + (planar ? plane * pixels : plane);
+            if (c == 0 && at + ahead < batch * replicas)
+                fetch(images + index[at + ahead] * size, size);
+            if (planar)
                 for (int64_t pixel = 0; pixel < pixels; pixel++)
-                    out[pixel * stride + replica * channels + c] =
-                        (from[c * pixels + pixel] - offset[c]) * scale[c];
+                    to[pixel] = (from[pixel] - offset[c]) * scale[c];
+            else
+                for (int64_t pixel = 0; pixel < pixels; pixel++)
+                    to[pixel * planes] = (from[pixel] - offset[c]) * scale[c];
         }
+}
+
+/* One step of Adam (Kingma & Ba 2015) for `tensors` tensors of `counts` numbers each, as PyTorch
+   computes it. steps: one number a tensor, which counts the step. */
+void adam(int64_t tensors, const int64_t *counts, float *const *parameters,
+          const float *const *gradients, float *const *means, float *const *squares,
+          float *const *steps, double rate, double beta1, double beta2, double eps,
+          double weight_decay) {
+    for (int64_t tensor = 0; tensor < tensors; tensor++) {
+        const double step = *steps[tensor] += 1;
+        const float size = (float)(rate / (1 - pow(beta1, step)));
+        const float correction = (float)sqrt(1 - pow(beta2, step));
+        const float new1 = (float)(1 - beta1), new2 = (float)(1 - beta2), old2 = (float)beta2;
+        const float decay = (float)weight_decay, least = (float)eps;
+        float *restrict parameter = parameters[tensor], *restrict mean = means[tensor];
+        float *restrict square = squares[tensor];
+        const float *restrict gradient = gradients[tensor];
+        for (int64_t i = 0; i < counts[tensor]; i++) {
+            const float g = gradient[i] + decay * parameter[i];
+            mean[i] += new1 * (g - mean[i]);
+            square[i] = old2 * square[i] + new2 * g * g;
+            parameter[i] -= size * mean[i] / (__builtin_sqrtf(square[i]) / correction + least);
+        }
+    }
 }
 
 /* ---- backwards ---- */
 
+/* What a group's backward pass needs of each channel: du = a * dz + b + k * (u - mean). */
+typedef struct {
+    const float *mean, *a, *b, *k;
+} Coefficients;
+
 /* Adds the sums of dz and of dz * (u - mean) in each channel, dz being the gradient before act2, to
    sums (2, channels). u: `largest` where the group pools; rows: of y in all. */
-void gradient_sums(const Group *group, int64_t rows, const float *u, const float *gradient,
-                   const float *y, const float *mean, double *sums) {
+static void gradient_sums(const Group *group, int64_t rows, const float *u, const float *gradient,
+                          const float *y, const float *mean, double *sums) {
     const int64_t channels = group->channels, stretch = 1024; /* rows to add up in float32 */
     const Activation act2 = group->act2;
     for (int64_t first = 0; first < rows; first += stretch)
@@ -317,7 +417,7 @@ void gradient_sums(const Group *group, int64_t rows, const float *u, const float
             const Vector centre = LOAD(mean + c);
             Vector s[2] = {ZERO, ZERO}, q[2] = {ZERO, ZERO};
             for (int64_t row = first; row < last; row += 2)
-#pragma GCC unroll 2
+                UNROLL(2)
                 for (int k = 0; k < 2; k++) {
                     if (row + k >= last) break;
                     const int64_t at = (row + k) * channels + c;
@@ -330,9 +430,11 @@ void gradient_sums(const Group *group, int64_t rows, const float *u, const float
         }
 }
 
-/* act1'(u) * (a * dz + b + k * (u - mean)) */
-INLINE Vector before_act1(Vector u, Vector dz, Activation act1, const Coefficients *by, int64_t c) {
-    const Vector centred = u - LOAD(by->mean + c);
+/* act1'(u) * (a * dz + b + k * (u - mean)); dz where there is no u */
+INLINE Vector before_act1(const float *at, Vector dz, Activation act1, const Coefficients *by,
+                          int64_t c) {
+    if (!at) return dz;
+    const Vector u = LOAD(at), centred = u - LOAD(by->mean + c);
     const Vector du = LOAD(by->a + c) * dz + (LOAD(by->b + c) + LOAD(by->k + c) * centred);
     return derivative(u, act1) * du;
 }
@@ -347,7 +449,7 @@ static void plain_backward(const Group *group, const float *u, const float *grad
             for (int64_t c = 0; c < channels; c += LANES) {
                 const int64_t at = i * line + j + c;
                 const Vector dz = LOAD(gradient + at) * derivative(LOAD(y + at), act2);
-                STORE(du + j + c, before_act1(LOAD(u + at), dz, act1, by, c));
+                STORE(du + j + c, before_act1(u ? u + at : 0, dz, act1, by, c));
             }
 }
 
@@ -370,10 +472,10 @@ static void pooled_backward(const Group *group, const float *u, const float *gra
                     place = __builtin_convertvector(*(const Bytes *)(where + from), Whole);
                     from += LANES;
                 }
-#pragma GCC unroll 4
+                UNROLL(4)
                 for (int k = 0; k < 4; k++) {
                     if ((k & 1 && !right) || (k & 2 && !down)) continue;
-                    const Vector here = LOAD(u + i * line + j * channels + offsets[k] + c);
+                    const float *here = u ? u + i * line + j * channels + offsets[k] + c : 0;
                     const Vector mine = choose(place == k, dz, ZERO);
                     STORE(du + i * stride + j * channels + targets[k] + c,
                           before_act1(here, mine, act1, by, c));
@@ -382,109 +484,83 @@ static void pooled_backward(const Group *group, const float *u, const float *gra
         }
 }
 
-/* Adds an image's part of the gradients by taps and bias.
-   padded: the image, du: its gradient, both with their margins. */
-INLINE void add_weight_gradient(const Group *group, int64_t kernel, const float *restrict padded,
-                                const float *restrict du, float *dtaps, float *dbias) {
-    const int64_t channels = group->channels, outputs = channels / group->replicas;
-    const int64_t width = group->width + kernel - 1, pad = kernel / 2;
-    const int64_t plane = (group->height + kernel - 1) * width;
-    const int64_t together = kernel == 3 ? 3 : 1; /* rows of taps: nine sums fit in registers */
-    for (int64_t c = 0; c < channels; c += LANES) {
-        const float *from = padded + c / outputs * plane;
-        float *to = dtaps + c / outputs * kernel * kernel * outputs + c % outputs;
-        for (int64_t first = 0; first < kernel; first += together) {
-            Vector sums[16] = {ZERO}, total = ZERO;
-            for (int64_t i = 0; i < group->height; i++)
-                for (int64_t j = 0; j < group->width; j++) {
-                    const Vector d = LOAD(du + ((i + pad) * width + j + pad) * channels + c);
-#pragma GCC unroll 3
-                    for (int64_t p = 0; p < together; p++)
-#pragma GCC unroll 3
-                        for (int64_t q = 0; q < kernel; q++)
-                            sums[p * kernel + q] += from[(i + first + p) * width + j + q] * d;
-                    total += d;
-                }
-            for (int64_t tap = 0; tap < together * kernel; tap++)
-                ADD(to + (first * kernel + tap) * outputs, sums[tap]);
-            if (!first) ADD(dbias + c, total);
+/* The gradients by gamma and beta, and b and k of `before_act1`, of sums by `gradient_sums`. */
+static void settle_gradients(const Group *group, const BatchNorm *norm, Statistics found,
+                             float *dgamma, float *dbeta, Scratch room) {
+    const int64_t channels = group->channels / norm->tile;
+    const double count = (double)(group->images * group->height * group->width * norm->tile);
+    for (int64_t c = 0; c < channels; c++) {
+        double sum = 0, product = 0;
+        for (int64_t at = c; at < group->channels; at += channels) {
+            sum += room.sums[at];
+            product += room.sums[group->channels + at];
+        }
+        dbeta[c] = (float)sum;
+        dgamma[c] = (float)product * found.inverse[c];
+        const float share = norm->by_batch ? (float)(-found.scale[c] / count) : 0;
+        for (int64_t at = c; at < group->channels; at += channels) {
+            room.b[at] = share * dbeta[c];
+            room.k[at] = share * dgamma[c] * found.inverse[c];
         }
     }
 }
 
-INLINE float sum_of(Vector vector) {
-    typedef float Four __attribute__((vector_size(16)));
-    Four parts[LANES / 4];
-    memcpy(parts, &vector, sizeof parts);
-    for (int k = 1; k < LANES / 4; k++) parts[0] += parts[k];
-    return (parts[0][0] + parts[0][1]) + (parts[0][2] + parts[0][3]);
+/* Adds one image to the gradients of its convolution; du: with its margin; dx: written, or null. */
+INLINE void narrow_backward(const Group *group, int64_t kernel, const float *x, float *dx,
+                            float *dbias, Scratch room) {
+    const Convolution shape = convolution_of(group);
+    pad_image(&shape, group->planar, x, room.image);
+    weigh_planes(&shape, kernel, room.image, room.u, room.dtaps, dbias);
+    if (!dx) return;
+    clear(dx, x_size(group));
+    image_gradient(&shape, kernel, room.u, room.taps, dx);
 }
 
-/* Adds the gradient by the image, (height, width, replicas). du: with its margin of zeros. */
-INLINE void image_gradient(const Group *group, int64_t kernel, const float *restrict du,
-                           const float *restrict taps, float *restrict dx) {
-    const int64_t channels = group->channels, outputs = channels / group->replicas;
-    const int64_t width = group->width + kernel - 1, last = kernel - 1;
-    for (int64_t c = 0; c < channels; c += LANES) {
-        const int64_t replica = c / outputs;
-        const float *weight = taps + replica * kernel * kernel * outputs + c % outputs;
-        Vector held[9]; /* in registers, where there are no more */
-        for (int64_t tap = 0; tap < 9 && kernel == 3; tap++)
-            held[tap] = LOAD(weight + tap * outputs);
-        for (int64_t i = 0; i < group->height; i++)
-            for (int64_t j = 0; j < group->width; j++) {
-                Vector sum = ZERO;
-#pragma GCC unroll 3
-                for (int64_t p = 0; p < kernel; p++)
-#pragma GCC unroll 3
-                    for (int64_t q = 0; q < kernel; q++) {
-                        const int64_t tap = p * kernel + q;
-                        const Vector w = kernel == 3 ? held[tap] : LOAD(weight + tap * outputs);
-                        const int64_t at = (i + last - p) * width + j + last - q;
-                        sum += w * LOAD(du + at * channels + c);
-                    }
-                dx[(i * group->width + j) * group->replicas + replica] += sum_of(sum);
-            }
+static void wide_backward(const Group *group, const float *x, float *dx, float *dbias,
+                          Scratch room) {
+    const Convolution shape = convolution_of(group);
+    const Convolution turned = {shape.height, shape.width, shape.replicas, shape.outputs,
+                                shape.inputs, shape.kernel};
+    weigh_tiles(&shape, x, room.u, room.dtaps, dbias, room.image);
+    if (dx) convolve_tiles(NONE, &turned, room.u, room.taps, 0, dx, room.image);
+}
+
+/* The gradients by x, unless dx is null, by weight and bias where there is a convolution, and by
+   gamma and beta where there is BN. u: null where there is neither BN nor act1. */
+void backward(const Group *group, const BatchNorm *norm, const float *u, float *stats,
+              const float *gradient, const float *y, const float *largest, const uint8_t *where,
+              const float *x, const float *weight, float *dx, float *dweight, float *dbias,
+              float *dgamma, float *dbeta, float *scratch) {
+    const int64_t pads = margin(group), stride = (group->width + 2 * pads) * group->channels;
+    const Scratch room = split(group, scratch);
+    const Statistics found = statistics_at(group, stats);
+    const Coefficients by = {found.mean, found.scale, room.b, room.k};
+    if (norm) {
+        const int64_t rows = group->images * y_size(group) / group->channels;
+        memset(room.sums, 0, 2 * sizeof(double) * (size_t)group->channels);
+        gradient_sums(group, rows, largest ? largest : u, gradient, y, found.mean, room.sums);
+        settle_gradients(group, norm, found, dgamma, dbeta, room);
     }
-}
-
-/* Adds one image to the gradients of its convolution; scratch: du with its margin, and room for
-   the image with its own. */
-INLINE void convolution_backward(const Group *group, int64_t kernel, const float *x,
-                                 const float *taps, float *dx, float *dtaps, float *dbias,
-                                 float *scratch) {
-    const int64_t plane = (group->height + kernel - 1) * (group->width + kernel - 1);
-    float *padded = scratch + plane * group->channels;
-    pad_image(group, x, padded);
-    add_weight_gradient(group, kernel, padded, scratch, dtaps, dbias);
-    if (dx) image_gradient(group, kernel, scratch, taps, dx);
-}
-
-/* The gradients by x, and by taps and bias where there is a convolution: then added to what is
-   there. x, taps, dtaps, dbias: only for a convolution; dx: then null if nobody asks for it.
-   scratch: for a convolution, zeros with room for one image and one image's u, with margins. */
-void backward(const Group *group, const float *u, const float *gradient, const float *y,
-              const uint8_t *where, const Coefficients *by, const float *x, const float *taps,
-              float *dx, float *dtaps, float *dbias, float *scratch) {
-    const int64_t rows = group->height * group->width, channels = group->channels;
-    const int64_t size = rows * channels, pixels = rows * group->replicas;
-    const int64_t pooled = (group->height / 2) * (group->width / 2) * channels;
-    const int64_t kernel = group->kernel, pad = kernel / 2;
-    const int64_t stride = (group->width + 2 * pad) * channels;
+    if (!group->kernel && !dx) return;
+    get_ready(group, weight, 1, room);
+    clear(room.dtaps, taps_size(group));
+    if (group->kernel) clear(dbias, group->channels);
+    if (pads) clear(room.u, framed_size(group));
+    float *du = room.u + pads * (stride + group->channels);
     for (int64_t image = 0; image < group->images; image++) {
-        const int64_t from = image * (group->pooled ? pooled : size);
-        const float *here = u + image * size;
-        float *du = kernel ? scratch + pad * (stride + channels) : dx + image * size;
+        const float *here = u ? u + image * u_size(group) : 0;
+        const int64_t from = image * y_size(group), pixels = image * x_size(group);
+        float *to = dx ? dx + pixels : 0;
+        if (!group->kernel) du = to;
         if (group->pooled)
-            pooled_backward(group, here, gradient + from, y + from, where + from, by, du, stride);
+            pooled_backward(group, here, gradient + from, y + from, where + from, &by, du, stride);
         else
-            plain_backward(group, here, gradient + from, y + from, by, du, stride);
-        if (!kernel) continue;
-        float *to = dx ? dx + image * pixels : 0;
-        if (kernel == 3)
-            convolution_backward(group, 3, x + image * pixels, taps, to, dtaps, dbias, scratch);
-        else
-            convolution_backward(
-                group, kernel, x + image * pixels, taps, to, dtaps, dbias, scratch);
+            plain_backward(group, here, gradient + from, y + from, &by, du, stride);
+        if (is_wide(group)) wide_backward(group, x + pixels, to, dbias, room);
+        else if (group->kernel == 3) narrow_backward(group, 3, x + pixels, to, dbias, room);
+        else if (group->kernel) narrow_backward(group, group->kernel, x + pixels, to, dbias, room);
     }
+    const Convolution shape = convolution_of(group);
+    if (is_wide(group)) gather_taps(&shape, room.dtaps, dweight);
+    else if (group->kernel) weights_of(&shape, room.dtaps, dweight);
 }

@@ -1,18 +1,19 @@
 """Training on one core with convolution, batch norm, activation and pooling in few passes.
 
 torch goes over memory once or more for each layer; on a CPU that costs more than the arithmetic.
-Here the layers between two convolutions are one function with a derivative of its own, computed by
-fused.c, and so is the convolution that reads an image. Parameters, buffers and states stay
-the network's own. This stands beside training.py and not inside it: what is computed is the same
+Here a convolution and the layers up to the next one are one function with a derivative of its own,
+computed by fused.c, and so are classifier and loss. Parameters, buffers and states stay the
+network's own. This stands beside training.py and not inside it: what is computed is the same
 network, only that its sums are taken in another order, as on another processor.
 """
 
 import ctypes
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -20,8 +21,11 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from bnorder import kernels, training
-from bnorder.kernels import LANES, Activation, Coefficients, Group
+from bnorder.data import Dataset
+from bnorder.kernels import LANES, Activation, BatchNorm, Classifier, Group
 from bnorder.network import Network
+from bnorder.optimiser import BETA1, BETA2, EPS, Adam, _take_gradients
+from bnorder.study import Arm, Recipe
 
 NONE = Activation(0, 0.0, 1.0)  # slope 1 left of zero: the identity
 GROUP = re.compile("c?(a?b)?p?a?")  # letters of layers that one function can compute
@@ -29,44 +33,114 @@ TOLERANCE = 1e-4  # share of the true value; float32 leaves about a hundredth of
 
 
 class FusedTrainer(training.Trainer):
-    """`Trainer`, whose network is fused."""
+    """`Trainer`, whose network is fused, and its optimiser and batches with it."""
+
+    def __init__(
+        self,
+        arm: Arm,
+        recipe: Recipe,
+        dataset: Dataset,
+        seeds: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        unscaled = replace(recipe, scaling="unit")  # which looks at no pixel
+        super().__init__(arm, unscaled, dataset, seeds, device)
+        self.recipe, self.images = recipe, _placed(dataset, recipe, device)
+        fuse(self.network)
+        first = self.network.body[0]
+        planar = isinstance(first, nn.Conv2d) and _reads_one_channel(first)
+        self.images = FusedImages(**vars(self.images), planar=planar)
+        if self.recipe.optimiser == "adam":
+            self.optimiser = FusedAdam(list(self.network.parameters()), self.recipe.weight_decay)
+
+    def losses(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean cross-entropy and correct answers of each replica, (S,) each."""
+        losses, correct = CrossEntropy.apply(self.network(images), labels)
+        return losses, correct
+
+    def _train_step(self, index: torch.Tensor, step: int, tally: training.Tally) -> None:
+        losses, correct = self.losses(*self.images.batch(index))
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step(self._learning_rate(step))
+        tally.losses.append(losses.detach())
+        tally.correct.append(correct)
+
+
+@lru_cache(maxsize=1)
+def _placed(dataset: Dataset, recipe: Recipe, device: torch.device) -> training.Images:
+    """As `training.place`; once for all arms of a job, for it looks at every pixel."""
+    return training.place(dataset, recipe, device)
+
+
+class FusedAdam(Adam):
+    """`Adam`, whose step is one call for all parameters."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.images = FusedImages(**vars(self.images))
-        fuse(self.network)
+        sizes = [parameter.numel() for parameter in self.parameters]
+        self.counts = (ctypes.c_int64 * len(sizes))(*sizes)
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        tensors = (self.parameters, _take_gradients(self.parameters), self.means, self.squares)
+        kernels.library().adam(
+            *(len(self.counts), self.counts),
+            *map(_addresses, (*tensors, self.steps)),
+            *(learning_rate, BETA1, BETA2, EPS, self.weight_decay),
+        )
 
 
+@dataclass(frozen=True)
 class FusedImages(training.Images):
-    """`Images`, whose batches are gathered and scaled in one pass, to the same last bit."""
+    """`Images`, whose batches are gathered and scaled in one pass, to the same last bit.
+
+    planar: with a plane for each channel, not channels last.
+    """
+
+    planar: bool = False
 
     def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._take(self.train_images, index), self.train_labels[index].t()
+
+    def test_batches(self, replicas: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        every = torch.arange(len(self.test_labels))[:, None].expand(-1, replicas)
+        for start in range(0, len(every), training.EVALUATION_BATCH):
+            index = every[start : start + training.EVALUATION_BATCH]
+            yield self._take(self.test_images, index), self.test_labels[index].t()
+
+    def _take(self, images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         batch, replicas = index.shape
-        _, channels, height, width = self.train_images.shape
-        shape = (batch, replicas * channels, height, width)
-        out = torch.empty(shape, memory_format=torch.channels_last)
+        _, channels, height, width = images.shape
+        layout = torch.contiguous_format if self.planar else torch.channels_last
+        out = torch.empty((batch, replicas * channels, height, width), memory_format=layout)
         index = index.contiguous()
         kernels.library().take(
-            *(_address(self.train_images), channels, height * width),
+            *(_address(images), channels, height * width),
             *(_address(index), batch, replicas),
-            *map(_address, (self.offset, self.scale, out)),
+            *(_address(self.offset), _address(self.scale), self.planar, _address(out)),
         )
-        return out, self.train_labels[index].t()
+        return out
 
 
 @cache
 def require() -> None:
     """Raise `kernels.Unavailable` where fused.c cannot be compiled or computes anything wrong."""
     kernels.library()
-    found = max(disagreement(layers, size) for layers, size in _examples())
-    if not found < TOLERANCE:
-        raise kernels.Unavailable(f"what was compiled is wrong by {found:.1g} of the true value")
+    found = [disagreement(layers, size) for layers, size in _examples()]
+    found += [loss_disagreement(images=9, classes=11), adam_disagreement()]
+    if not max(found) < TOLERANCE:
+        raise kernels.Unavailable(f"what was compiled is wrong by {max(found):.1g} of the truth")
 
 
 def _examples() -> list[tuple[list[nn.Module], int]]:
     """Groups of layers that take every way through fused.c, and the height of their images."""
     convolution = nn.Conv2d(2, 32, 3, padding=1, groups=2)
+    wide = nn.Conv2d(32, 32, 3, padding=1, groups=2, bias=False)
     return [
+        ([wide, nn.BatchNorm2d(32), nn.MaxPool2d(2), nn.ELU()], 7),
+        ([nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()], 6),
         ([convolution, nn.ELU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)], 9),
         ([nn.Conv2d(1, 16, 5, padding=2, bias=False), nn.BatchNorm2d(16), nn.ReLU()], 8),
         ([nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.LeakyReLU(0.1)], 7),
@@ -109,6 +183,50 @@ def disagreement(
     return max(_share(a, b) for a, b in pairs)
 
 
+def loss_disagreement(images: int, classes: int, replicas: int = 2, size: int = 3) -> float:
+    """As `disagreement`, of a classifier of features of `size` x `size` pixels, and its loss."""
+    generator = torch.Generator().manual_seed(images)
+    shapes = (
+        (images, 16 * replicas, size, size),
+        (replicas, classes, 16 * size**2),
+        (replicas, 1, classes),
+    )
+    exact = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    ours = [t.detach().float().requires_grad_() for t in exact]
+    features, weight, bias = (t.requires_grad_() for t in exact)
+    labels = torch.randint(classes, (replicas, images), generator=generator)
+    mine = Classify.apply(*ours)
+    losses, correct = CrossEntropy.apply(mine, labels)
+    flat = features.reshape(images, replicas, -1).transpose(0, 1)
+    logits = torch.baddbmm(bias, flat, weight.transpose(1, 2))
+    expected = training.cross_entropy(logits, labels)
+    upstream = torch.arange(1.0, replicas + 1)
+    losses.backward(upstream)
+    expected.backward(upstream.double())  # type: ignore[no-untyped-call]
+    right = (logits.argmax(2) == labels).sum(1)
+    pairs: list[Any] = [(mine, logits), (losses, expected), (correct, right)]
+    pairs += [(a.grad, b.grad) for a, b in zip(ours, exact, strict=True)]
+    return max(_share(a, b) for a, b in pairs)
+
+
+def adam_disagreement(steps: int = 3) -> float:
+    """As `disagreement`, of what `FusedAdam` moves and keeps, from `Adam` in float64."""
+    generator = torch.Generator().manual_seed(steps)
+    start = [torch.randn(shape, generator=generator) for shape in ((3, 7), (40,))]
+    ours = FusedAdam([nn.Parameter(part.clone()) for part in start], 0.1)
+    exact = Adam([nn.Parameter(part.double()) for part in start], 0.1)
+    for _ in range(steps):
+        for mine, true in zip(ours.parameters, exact.parameters, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            true.grad = mine.grad.double()
+        ours.step(0.01), exact.step(0.01)
+    return max(
+        _share(a, b)
+        for kind in ("parameters", "means", "squares", "steps")
+        for a, b in zip(getattr(ours, kind), getattr(exact, kind), strict=True)
+    )
+
+
 def _channels(layer: nn.Module) -> int | None:
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels
@@ -118,12 +236,82 @@ def _channels(layer: nn.Module) -> int | None:
 def _share(ours: torch.Tensor | None, exact: torch.Tensor | None) -> float:
     assert ours is not None and exact is not None
     difference = (ours.detach().cpu().double() - exact.detach()).abs().max()
-    return float(difference / exact.detach().abs().max().clamp_min(1e-12))
+    return float(difference / exact.detach().double().abs().max().clamp_min(1e-12))
 
 
 def fuse(network: Network) -> None:
-    """Let a network's body compute by fused.c what it can; its modules stay where they are."""
-    network.body.forward = Body(network.body)  # type: ignore[method-assign]
+    """Let a network compute by fused.c what it can; its modules stay where they are."""
+    network.forward = FusedNetwork(network)  # type: ignore[method-assign]
+
+
+class FusedNetwork:
+    """`Network.forward`."""
+
+    def __init__(self, network: Network) -> None:
+        self.body, self.weight, self.bias = Body(network.body), network.weight, network.bias
+        self.global_average = network.global_average
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.body(images)
+        if self.global_average:
+            features = features.mean((2, 3), keepdim=True)
+        replicas = len(self.weight)
+        if features.shape[1] % (replicas * LANES):
+            features = features.reshape(len(images), replicas, -1).transpose(0, 1)
+            return torch.baddbmm(self.bias, features, self.weight.transpose(1, 2))
+        logits: torch.Tensor = Classify.apply(features, self.weight, self.bias)
+        return logits
+
+
+class Classify(torch.autograd.Function):
+    """Features (batch, S * C, height, width) to logits (S, batch, classes)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
+        replicas, classes, features = weight.shape
+        pixels = x.shape[2] * x.shape[3]
+        ctx.shape = Classifier(len(x), pixels, features // pixels, replicas, classes)
+        spread, logits = torch.empty_like(weight), torch.empty(replicas, len(x), classes)
+        tensors = (x, weight, bias, spread, logits)
+        kernels.library().classify(_pointer(ctx.shape), *map(_address, tensors))
+        ctx.save_for_backward(x, spread)
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, spread = ctx.saved_tensors
+        dx, dweight, dspread = map(torch.empty_like, (x, spread, spread))
+        dbias = torch.empty(len(spread), 1, spread.shape[1])
+        tensors = (gradient.contiguous(), x, spread, dspread, dx, dweight, dbias)
+        kernels.library().classify_back(_pointer(ctx.shape), *map(_address, tensors))
+        return dx, dweight, dbias
+
+
+class CrossEntropy(torch.autograd.Function):
+    """Logits (S, batch, classes) and labels (S, batch) to mean losses and correct answers, (S,)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        replicas, images, classes = logits.shape
+        losses, correct = torch.empty(replicas), torch.empty(replicas, dtype=torch.int64)
+        gradient = torch.empty_like(logits)
+        tensors = (labels.contiguous(), logits.contiguous(), gradient, losses, correct)
+        kernels.library().cross_entropy(replicas, images, classes, *map(_address, tensors))
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(correct)
+        return losses, correct
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[:, None, None], None
 
 
 class Body:
@@ -157,9 +345,9 @@ class Body:
 
 
 def letter(layer: nn.Module) -> str:
-    """c: a convolution of images; b, p, a: batch norm, pooling, activation; -: anything else."""
+    """c: a convolution that fused.c has; b, p, a: BN, pooling, activation; -: anything else."""
     if isinstance(layer, nn.Conv2d):
-        return "c" if _reads_images(layer) else "-"
+        return "c" if _reads_one_channel(layer) or _is_wide(layer) else "-"
     if isinstance(layer, nn.BatchNorm2d):
         return "b"
     if isinstance(layer, nn.MaxPool2d):
@@ -167,12 +355,24 @@ def letter(layer: nn.Module) -> str:
     return "-" if activation(layer) is None else "a"
 
 
-def _reads_images(layer: nn.Conv2d) -> bool:
-    """Whether it reads one channel a replica and writes whole vectors of channels for each."""
+def _reads_one_channel(layer: nn.Conv2d) -> bool:
+    """Whether each replica's convolution reads one channel, as of a grey image."""
+    kernel = layer.kernel_size[0]
+    return layer.in_channels == layer.groups and kernel <= LANES and _keeps_size(layer)
+
+
+def _is_wide(layer: nn.Conv2d) -> bool:
+    """Whether it is of 3 x 3 taps and reads whole vectors of channels for each replica."""
+    inputs = layer.in_channels // layer.groups
+    return inputs % LANES == 0 and layer.kernel_size == (3, 3) and _keeps_size(layer)
+
+
+def _keeps_size(layer: nn.Conv2d) -> bool:
+    """Whether it writes whole vectors of channels for each replica, a pixel for each pixel."""
     kernel, pad = layer.kernel_size[0], layer.kernel_size[0] // 2
-    narrow = layer.in_channels == layer.groups and layer.stride == (1, 1)
-    same_size = kernel % 2 == 1 and kernel <= LANES and layer.padding == (pad, pad)
-    return narrow and same_size and layer.out_channels // layer.groups % LANES == 0
+    plain = layer.kernel_size == (kernel, kernel) and layer.dilation == layer.stride == (1, 1)
+    same_size = plain and kernel % 2 == 1 and layer.padding == (pad, pad)
+    return same_size and layer.out_channels // layer.groups % LANES == 0
 
 
 def activation(layer: nn.Module) -> Activation | None:
@@ -217,27 +417,23 @@ class Stage(Layers):
             for layer in self.layers:
                 x = layer(x)
             return x
-        if torch.is_inference_mode_enabled() and not self.layers[0].training:
-            return self.infer(x)
+        x = self.laid_out(x)
+        if torch.is_inference_mode_enabled():
+            group, tile = self.group(x)
+            return self.forward(x, group, self.norm(tile), keeps=False)[0]
         parameters: list[torch.Tensor | None] = []
         for part in (self.convolution, self.batch_norm):
             parameters += [None, None] if part is None else [part.weight, part.bias]
         y: torch.Tensor = Fused.apply(self, x, *parameters)
         return y
 
-    def infer(self, x: torch.Tensor) -> torch.Tensor:
-        """y where nobody will ask for a derivative and BN has its running statistics."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        group, tile = self.group(x)
-        taps, bias = self.weights(group)
-        mean, variance = self.running_statistics(group.channels // tile)
-        _, *affine = self.normalisation(mean, variance)
-        y = self.empty_output(group.images, group.channels // tile, *x.shape[2:])
-        room = 3 * group.height * group.width * group.channels + _scratch(group).numel()
-        scale, shift = (_tiled(part, tile) for part in affine)
-        arguments = (x, taps, bias, scale, shift, y, torch.empty(room))
-        kernels.library().infer(ctypes.byref(group), *map(_address, arguments))
-        return y
+    def laid_out(self, x: torch.Tensor) -> torch.Tensor:
+        """x as fused.c reads it: channels last; images may have a plane for each channel."""
+        layer = self.convolution
+        may_be_planar = layer is not None and layer.in_channels == layer.groups
+        if may_be_planar and _is_planar(x) and not x.requires_grad:
+            return x
+        return x.contiguous(memory_format=torch.channels_last)
 
     def suits(self, x: torch.Tensor) -> bool:
         """Whether vectors of neighbouring channels come out even."""
@@ -252,53 +448,49 @@ class Stage(Layers):
         Fewer channels than fill a vector: several pixels pass for one of as many channels.
         """
         images, channels, height, width = x.shape
-        if self.convolution:
-            layer, tile = self.convolution, 1
-            channels, convolved = layer.out_channels, (layer.groups, layer.kernel_size[0])
+        tile, convolved = 1, (1, 1, 0, False)
+        if self.convolution is not None:
+            layer = self.convolution
+            channels, inputs = layer.out_channels, layer.in_channels // layer.groups
+            convolved = (layer.groups, inputs, layer.kernel_size[0], inputs == 1 and _is_planar(x))
         else:
-            tile, convolved = math.lcm(channels, LANES) // channels, (1, 0)
+            tile = math.lcm(channels, LANES) // channels
         if tile > 1:
             height, width, channels = height * width // tile, 1, channels * tile
         shape = (images, height, width, channels)
         return Group(*shape, *convolved, self.pools, self.act1, self.act2), tile
 
-    def weights(self, group: Group) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """The convolution's weights as taps (S, k * k, C), whose outputs are neighbours, and bias.
+    def norm(self, tile: int) -> BatchNorm | None:
+        """What fused.c is told of batch norm."""
+        layer = self.batch_norm
+        if layer is None:
+            return None
+        tensors = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
+        addresses = map(_address, (*tensors, layer.num_batches_tracked))
+        return BatchNorm(tile, layer.training, *addresses, layer.eps, layer.momentum)
 
-        Without a convolution nothing; without a bias zeros.
-        """
+    def forward(
+        self, x: torch.Tensor, group: Group, norm: BatchNorm | None, keeps: bool
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
+        """y, and if `keeps` what its derivative needs: u, statistics, largest and where."""
         layer = self.convolution
-        if layer is None:
-            return None, None
-        taps = layer.weight.detach().reshape(group.replicas, -1, group.kernel**2)
-        bias = torch.zeros(group.channels) if layer.bias is None else layer.bias.detach()
-        return taps.transpose(1, 2).contiguous(), bias
-
-    def running_statistics(self, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """BN's running mean and variance; without BN those that change nothing."""
-        layer = self.batch_norm
-        if layer is None:
-            return torch.zeros(channels), torch.ones(channels)
-        assert layer.running_mean is not None and layer.running_var is not None
-        return layer.running_mean, layer.running_var
-
-    def normalisation(
-        self, mean: torch.Tensor, variance: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """1 / standard deviation, and BN as scale * u + shift; without BN 1, 1 and 0."""
-        layer = self.batch_norm
-        if layer is None:
-            return variance, variance, mean
-        inverse = (variance + layer.eps).rsqrt()
-        scale = layer.weight.detach() * inverse
-        return inverse, scale, layer.bias.detach() - mean * scale
-
-    def empty_output(self, images: int, channels: int, height: int, width: int) -> torch.Tensor:
-        """Room for y of an x of this height and width."""
-        if self.pools:
-            height, width = height // 2, width // 2
-        shape = (images, channels, height, width)
-        return torch.empty(shape, memory_format=torch.channels_last)
+        shape = (len(x), x.shape[1] if layer is None else layer.out_channels, *x.shape[2:])
+        by_batch = norm is not None and norm.by_batch
+        u = largest = where = None
+        if layer is None and self.act1 is NONE:
+            u = x
+        elif by_batch or (keeps and norm is not None):
+            u = _empty(shape)
+        y = _empty((*shape[:2], *(size // 2 for size in shape[2:])) if self.pools else shape)
+        if self.pools and (by_batch or (keeps and norm is not None)):
+            largest = torch.empty_like(y)
+        if self.pools and keeps:
+            where = torch.empty_like(y, dtype=torch.uint8)
+        stats = torch.empty(4 * group.channels)
+        weight, bias = (None, None) if layer is None else (_weight(layer), layer.bias)
+        tensors = (x, weight, bias, u, stats, y, largest, where, _scratch(group))
+        kernels.library().forward(_pointer(group), _pointer(norm), *map(_address, tensors))
+        return y, (None if norm is None else u, stats, largest, where)
 
 
 class Fused(torch.autograd.Function):
@@ -309,159 +501,61 @@ class Fused(torch.autograd.Function):
         ctx: Any, stage: Stage, x: torch.Tensor, *_parameters: torch.Tensor | None
     ) -> torch.Tensor:
         """y of x; the parameters, which the stage has, are named so that they get gradients."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        group, tile = stage.group(x)
-        taps, bias = stage.weights(group)
-        u, found = _prepare(stage, group, x, taps, bias)
-        if found is None:
-            mean, variance = stage.running_statistics(u.shape[1])
-        else:
-            mean, variance = _moments(found, tile)
-            _move_running_statistics(stage, mean, variance, u.numel() // u.shape[1])
-        inverse, scale, shift = stage.normalisation(mean, variance)
-        y, largest, where = _forward(stage, group, u, _tiled(scale, tile), _tiled(shift, tile))
-        ctx.stage, ctx.by_batch = stage, found is not None
-        saved = (None if stage.convolution is None else x, u, y, largest, where)
-        ctx.save_for_backward(*saved, mean, inverse, scale, taps)
+        ctx.stage, (ctx.group, ctx.tile) = stage, stage.group(x)
+        ctx.norm = stage.norm(ctx.tile)
+        y, kept = stage.forward(x, ctx.group, ctx.norm, keeps=True)
+        ctx.shape = x.shape
+        ctx.save_for_backward(None if stage.convolution is None else x, y, *kept)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, u, y, largest, where, mean, inverse, scale, taps = ctx.saved_tensors
-        stage: Stage = ctx.stage
-        group, tile = stage.group(u if x is None else x)
+        x, y, u, stats, largest, where = ctx.saved_tensors
+        layer, batch_norm = ctx.stage.convolution, ctx.stage.batch_norm
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        zeros = torch.zeros_like(mean)
-        a, b, k, dgamma, dbeta = scale, zeros, zeros, None, None
-        if stage.batch_norm is not None:
-            normalised = u if largest is None else largest
-            dbeta, products = _gradient_sums(group, tile, normalised, gradient, y, mean)
-            dgamma = products * inverse
-            if ctx.by_batch:
-                count = -u.numel() / u.shape[1]
-                b, k = scale * dbeta / count, scale * inverse * dgamma / count
-        by = [_tiled(part, tile) for part in (mean, a, b, k)]
-        asks = ctx.needs_input_grad[1]
-        dx, dtaps, dbias = _backward(group, u, gradient, y, where, by, x, taps, asks)
-        if stage.convolution is None:
-            return None, dx, None, None, dgamma, dbeta
-        dweight = dtaps.transpose(1, 2).reshape(stage.convolution.weight.shape)
-        has_bias = stage.convolution.bias is not None
-        return None, dx, dweight, dbias if has_bias else None, dgamma, dbeta
+        dx = _empty(ctx.shape) if ctx.needs_input_grad[1] else None
+        weight = dweight = dbias = dgamma = dbeta = None
+        if layer is not None:
+            weight, dbias = _weight(layer), torch.empty(layer.out_channels)
+            dweight = torch.empty_like(weight)
+        if batch_norm is not None:
+            dgamma, dbeta = torch.empty(2, batch_norm.num_features)
+        before = (u, stats, gradient, y, largest, where, x, weight)
+        tensors = (*before, dx, dweight, dbias, dgamma, dbeta, _scratch(ctx.group))
+        pointers = (_pointer(ctx.group), _pointer(ctx.norm))
+        kernels.library().backward(*pointers, *map(_address, tensors))
+        if layer is not None and layer.bias is None:
+            dbias = None
+        return None, dx, dweight, dbias, dgamma, dbeta
 
 
-def _tiled(values: torch.Tensor, tile: int) -> torch.Tensor:
-    """Values a channel (C,) as often as a vector's channels have them."""
-    return values if tile == 1 else values.repeat(tile)
+def _empty(shape: Sequence[int]) -> torch.Tensor:
+    return torch.empty(tuple(shape), memory_format=torch.channels_last)
+
+
+def _is_planar(images: torch.Tensor) -> bool:
+    """Whether each channel is a plane of neighbouring pixels."""
+    return images.is_contiguous() and not images.is_contiguous(memory_format=torch.channels_last)
+
+
+def _weight(layer: nn.Conv2d) -> torch.Tensor:
+    """A convolution's weight as fused.c reads it, channels last."""
+    return layer.weight.detach().contiguous(memory_format=torch.channels_last)
 
 
 def _scratch(group: Group) -> torch.Tensor:
-    """Zeros for one image and one image of u with their margins, where there is a convolution."""
-    if not group.kernel:
-        return torch.empty(0)
-    margin = group.kernel - 1
-    plane = (group.height + margin) * (group.width + margin)
-    return torch.zeros(plane * (group.replicas + group.channels))
+    """Room for what fused.c keeps while it works."""
+    return torch.empty(kernels.library().room(ctypes.byref(group)))
 
 
-def _prepare(
-    stage: Stage,
-    group: Group,
-    x: torch.Tensor,
-    taps: torch.Tensor | None,
-    bias: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """u, and its mean and variance (2, channels) where batch norm asks for the batch's own."""
-    u, layer = x, stage.batch_norm
-    if stage.convolution is not None:
-        shape = (group.images, group.channels, group.height, group.width)
-        u = torch.empty(shape, memory_format=torch.channels_last)
-    elif stage.act1 is not NONE:
-        u = torch.empty_like(x)
-    found = sums = mean = variance = None
-    if layer is not None and layer.training:
-        found = torch.empty(2, group.channels)
-        mean, variance = found
-        sums = torch.zeros(2, group.channels, dtype=torch.float64)
-    if found is not None or u is not x:
-        arguments = (x, taps, bias, u, sums, mean, variance, _scratch(group))
-        kernels.library().prepare(ctypes.byref(group), *map(_address, arguments))
-    return u, found
+def _pointer(structure: ctypes.Structure | None) -> Any:
+    return None if structure is None else ctypes.byref(structure)
 
 
-def _moments(found: torch.Tensor, tile: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch's mean and biased variance of each channel, of those of each channel and pixel."""
-    mean, variance = found
-    if tile == 1:
-        return mean, variance
-    means, variances = found.view(2, tile, -1)
-    mean = means.mean(0)
-    return mean, variances.mean(0) + (means - mean).square().mean(0)
-
-
-def _move_running_statistics(
-    stage: Stage, mean: torch.Tensor, variance: torch.Tensor, count: int
-) -> None:
-    """As PyTorch's BN does it: an average over batches, of the unbiased variance."""
-    layer = stage.batch_norm
-    assert layer is not None and layer.num_batches_tracked is not None
-    running_mean, running_variance = stage.running_statistics(len(mean))
-    momentum: Any = layer.momentum
-    running_mean.lerp_(mean, momentum)
-    running_variance.lerp_(variance * (count / (count - 1)), momentum)
-    layer.num_batches_tracked += 1
-
-
-def _forward(
-    stage: Stage, group: Group, u: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """y, and where the stage pools which u was the largest and its place in the window."""
-    y, largest, where = stage.empty_output(*u.shape), None, None
-    if stage.pools:
-        largest, where = torch.empty_like(y), torch.empty_like(y, dtype=torch.uint8)
-    arguments = (u, scale, shift, y, largest, where)
-    kernels.library().forward(ctypes.byref(group), *map(_address, arguments))
-    return y, largest, where
-
-
-def _gradient_sums(
-    group: Group,
-    tile: int,
-    u: torch.Tensor,
-    gradient: torch.Tensor,
-    y: torch.Tensor,
-    mean: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sums of dz and of dz * (u - mean) in each channel, dz the gradient before act2."""
-    sums = torch.zeros(2, group.channels, dtype=torch.float64)
-    arguments = (u, gradient, y, _tiled(mean, tile), sums)
-    rows = y.numel() // group.channels
-    kernels.library().gradient_sums(ctypes.byref(group), rows, *map(_address, arguments))
-    dbeta, products = (sums if tile == 1 else sums.view(2, tile, -1).sum(1)).float()
-    return dbeta, products
-
-
-def _backward(
-    group: Group,
-    u: torch.Tensor,
-    gradient: torch.Tensor,
-    y: torch.Tensor,
-    where: torch.Tensor | None,
-    by: Sequence[torch.Tensor],
-    x: torch.Tensor | None,
-    taps: torch.Tensor | None,
-    asks: bool,
-) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-    """The gradients by x (if asked for), taps and bias; the latter two mean nothing without x."""
-    dx = torch.empty_like(u) if x is None else torch.zeros_like(x) if asks else None
-    dtaps = torch.zeros(() if taps is None else taps.shape)
-    dbias = torch.zeros(group.channels)
-    coefficients = ctypes.byref(Coefficients(*map(_address, by)))
-    tensors = (x, taps, dx, dtaps, dbias, _scratch(group))
-    before = map(_address, (u, gradient, y, where))
-    kernels.library().backward(ctypes.byref(group), *before, coefficients, *map(_address, tensors))
-    return dx, dtaps, dbias
+def _addresses(tensors: Sequence[torch.Tensor]) -> Any:
+    """An array of the addresses of some tensors."""
+    return (ctypes.c_void_p * len(tensors))(*map(_address, tensors))
 
 
 def _address(tensor: torch.Tensor | None) -> int | None:

@@ -17,7 +17,11 @@ from pathlib import Path
 from bnorder.errors import UserError
 from bnorder.files import replacing, temporary_folder
 
-SOURCE = Path(__file__).with_name("fused.c")
+# The first is compiled and includes the others.
+SOURCES = tuple(
+    Path(__file__).with_name(name)
+    for name in ("fused.c", "narrow.h", "winograd.h", "classifier.h", "vectors.h")
+)
 TORCH = "torch"  # what provenance calls PyTorch's own kernels
 LANES = 16  # channels that go together: the source's widest vector
 # No fast-math: not-a-number has to stay one, and sums keep their order.
@@ -46,17 +50,33 @@ class Group(ctypes.Structure):
         ("width", ctypes.c_int64),
         ("channels", ctypes.c_int64),
         ("replicas", ctypes.c_int64),
+        ("inputs", ctypes.c_int64),
         ("kernel", ctypes.c_int64),
+        ("planar", ctypes.c_int64),
         ("pooled", ctypes.c_int64),
         ("act1", Activation),
         ("act2", Activation),
     )
 
 
-class Coefficients(ctypes.Structure):
-    """Addresses of what a group's backward pass needs of each channel."""
+class BatchNorm(ctypes.Structure):
+    """Batch norm as fused.c has it; its tensors as their addresses."""
 
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("mean", "a", "b", "k"))
+    _fields_ = (
+        ("tile", ctypes.c_int64),
+        ("by_batch", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("gamma", "beta", "mean", "variance", "batches")),
+        ("eps", ctypes.c_float),
+        ("momentum", ctypes.c_float),
+    )
+
+
+class Classifier(ctypes.Structure):
+    """What a classifier reads and gives, as classifier.h has it."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64) for name in ("images", "pixels", "channels", "replicas", "classes")
+    )
 
 
 @cache
@@ -76,14 +96,19 @@ def library() -> ctypes.CDLL:
 def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of what its functions take; fused.c says what it is."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    kernels.prepare.argtypes = (pointer,) * 9
-    kernels.forward.argtypes = (pointer,) * 7
-    kernels.gradient_sums.argtypes = (pointer, integer, *(pointer,) * 5)
-    kernels.backward.argtypes = (pointer,) * 12
-    kernels.infer.argtypes = (pointer,) * 8
-    kernels.take.argtypes = (pointer, integer, integer, pointer, integer, integer, *(pointer,) * 3)
-    for name in ("prepare", "forward", "gradient_sums", "backward", "infer", "take"):
-        getattr(kernels, name).restype = None
+    takes = {
+        "room": (pointer,),
+        "forward": (pointer,) * 11,
+        "backward": (pointer,) * 16,
+        "take": (*(pointer, integer, integer) * 2, pointer, pointer, integer, pointer),
+        "classify": (pointer,) * 6,
+        "classify_back": (pointer,) * 8,
+        "cross_entropy": (*(integer,) * 3, *(pointer,) * 5),
+        "adam": (integer, *(pointer,) * 6, *(ctypes.c_double,) * 5),
+    }
+    for name, types in takes.items():
+        function = getattr(kernels, name)
+        function.argtypes, function.restype = types, integer if name == "room" else None
     return kernels
 
 
@@ -121,7 +146,8 @@ def folder() -> Path:
 def _origin(compiler: list[str]) -> list[str]:
     """What decides how the kernels round: their source and what compiles it, with its version."""
     version = _run([*compiler, "--version"]).stdout[:200]
-    return [SOURCE.read_text(encoding="utf-8"), *compiler[1:], *FLAGS, version]
+    sources = [file.read_text(encoding="utf-8") for file in SOURCES]
+    return [*sources, *compiler[1:], *FLAGS, version]
 
 
 def _processor() -> list[str]:
@@ -143,11 +169,12 @@ def _compile(compiler: list[str], file: Path) -> None:
     """Make `file`; several jobs may do so at the same time."""
     with replacing(file) as partial:
         for native in ([NATIVE[0]], [NATIVE[1]], []):
-            done = _run([*compiler, *FLAGS, *native, str(SOURCE), "-o", str(partial)])
+            files = [str(SOURCES[0]), "-o", str(partial), "-lm"]
+            done = _run([*compiler, *FLAGS, *native, *files])
             if done.returncode == 0:
                 return
         said = (done.stderr.strip() or "it does not say why").splitlines()[0][:200]
-        raise Unavailable(f"{compiler[0]} does not compile {SOURCE.name}: {said}")
+        raise Unavailable(f"{compiler[0]} does not compile {SOURCES[0].name}: {said}")
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":

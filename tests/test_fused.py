@@ -66,6 +66,12 @@ def convolution(replicas: int, kernel: int = 3, width: int = 16, bias: bool = Fa
     return nn.Conv2d(replicas, width * replicas, kernel, padding=pad, groups=replicas, bias=bias)
 
 
+def wide(replicas: int, inputs: int = 16, outputs: int = 16, bias: bool = False) -> nn.Conv2d:
+    """A convolution of many channels."""
+    channels = (inputs * replicas, outputs * replicas)
+    return nn.Conv2d(*channels, 3, padding=1, groups=replicas, bias=bias)
+
+
 GROUPS: dict[str, tuple[list[nn.Module], int]] = {
     "bn, pool, relu": ([nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ReLU()], 8),
     "bn, pool, elu, odd size": ([nn.BatchNorm2d(32), nn.MaxPool2d(2), nn.ELU()], 7),
@@ -88,6 +94,19 @@ GROUPS: dict[str, tuple[list[nn.Module], int]] = {
     "convolution, relu, bn": ([convolution(2), nn.ReLU(), nn.BatchNorm2d(32)], 7),
     "wide convolution alone": ([convolution(1, width=48, bias=True)], 6),
     "convolution of 1 x 1": ([convolution(2, kernel=1), nn.BatchNorm2d(32)], 6),
+    "convolution of many channels, bn, pool, relu": (
+        [wide(2), nn.BatchNorm2d(32), nn.MaxPool2d(2), nn.ReLU()],
+        14,
+    ),
+    "of many, with bias, elu, bn, pool, odd size": (
+        [wide(2, bias=True), nn.ELU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)],
+        7,
+    ),
+    "of many, pool, leaky": ([wide(1, bias=True), nn.MaxPool2d(2), nn.LeakyReLU(0.1)], 9),
+    "of many, elu": ([wide(3, bias=True), nn.ELU()], 5),
+    "of more to fewer": ([wide(2, 48, 16), nn.BatchNorm2d(32)], 6),
+    "of fewer to more, relu, bn": ([wide(1, 16, 32), nn.ReLU(), nn.BatchNorm2d(32)], 28),
+    "of many and one pixel": ([wide(2, bias=True)], 1),
     "convolution of 5 x 5": ([convolution(2, kernel=5), nn.BatchNorm2d(32), nn.ELU()], 6),
 }
 
@@ -121,13 +140,83 @@ def test_narrower_vectors_agree(
     assert max(fused.disagreement(*group) for group in GROUPS.values()) < ROUNDING
 
 
-def test_every_order_is_fused_but_for_the_convolutions_of_blocks() -> None:
+@pytest.mark.parametrize("size", [*range(1, 13), 15, 16, 31])
+def test_a_convolution_of_many_channels_agrees_at_every_size(size: int) -> None:
+    for inputs in (16, 32):
+        assert fused.disagreement([wide(1, inputs, 16, bias=True)], size, images=3) < ROUNDING
+
+
+def test_a_channel_whose_gamma_is_negative_is_pooled_by_its_least() -> None:
+    layers = [nn.BatchNorm2d(16), nn.MaxPool2d(2)]
+    assert isinstance(layers[0], nn.BatchNorm2d)
+    with torch.no_grad():
+        layers[0].weight.copy_(torch.linspace(-1, 1, 16))
+    images = torch.randn(4, 16, 6, 6)
+    torch.testing.assert_close(
+        Body(layers)(images), nn.Sequential(*deepcopy(layers))(images), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 5, 7, 10, 26])
+@pytest.mark.parametrize("images", [1, 2, 5, 16, 37])
+def test_classifier_and_loss_agree_with_float64(images: int, classes: int) -> None:
+    for replicas, size in ((1, 1), (3, 4)):
+        assert fused.loss_disagreement(images, classes, replicas, size) < ROUNDING
+
+
+def test_a_loss_is_right_far_from_zero_and_not_a_number_where_a_logit_is_none() -> None:
+    logits = torch.tensor([[[3e4, -3e4], [-3e4, 3e4]], [[0.0, 0.0], [torch.nan, 0.0]]])
+    labels = torch.tensor([[0, 0], [1, 0]])
+    losses, correct = fused.CrossEntropy.apply(logits, labels)
+    assert float(losses[0]) == 3e4
+    assert losses[1].isnan()
+    assert int(correct[0]) == 1
+
+
+def test_adam_moves_as_the_plain_one_does() -> None:
+    assert fused.adam_disagreement(steps=20) < ROUNDING
+
+
+def test_images_are_planes_where_a_convolution_reads_them(digits: data.Dataset) -> None:
+    for ordering, planar in (("conv-bn-act", True), ("bn-act-conv", False)):
+        trainer = FusedTrainer(arm(ordering), recipe(), digits, [3, 7], CPU)
+        plain = training.Trainer(arm(ordering), recipe(), digits, [3, 7], CPU)
+        images, labels = trainer.images.batch(trainer._next_order()[0])
+        assert images.is_contiguous() is planar
+        expected, expected_labels = plain.images.batch(plain._next_order()[0])
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, expected_labels)
+
+
+def test_a_test_set_is_the_same_to_the_last_bit(digits: data.Dataset) -> None:
+    trainer = FusedTrainer(arm(), recipe(), digits, [3, 7], CPU)
+    plain = training.Trainer(arm(), recipe(), digits, [3, 7], CPU)
+    batches = zip(trainer.images.test_batches(2), plain.images.test_batches(2), strict=True)
+    for (images, labels), (expected, expected_labels) in batches:
+        assert torch.equal(images, expected)
+        assert torch.equal(labels, expected_labels)
+
+
+@pytest.mark.parametrize("head", ["flatten", "global_average"])
+@pytest.mark.parametrize("width", [8, 16])
+def test_a_network_answers_as_the_plain_one(width: int, head: str, digits: data.Dataset) -> None:
+    changes = recipe(width=width, head=head)
+    trainer = FusedTrainer(arm(), changes, digits, [3, 7], CPU)
+    plain = training.Trainer(arm(), changes, digits, [3, 7], CPU)
+    for a, b in zip(
+        training.evaluate(trainer.network, trainer.images),
+        training.evaluate(plain.network, plain.images),
+        strict=True,
+    ):
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1)
+
+
+def test_every_order_is_fused() -> None:
     for ordering in ORDERINGS:
         for depth in (2, 5):
             network = Network(arm(ordering, depth=depth), recipe(), (1, 28, 28), 10, [0, 1])
             rest = [s for s in Body(network.body).stages if not isinstance(s, Stage)]
-            assert len(rest) == depth - 1
-            assert all(isinstance(layer, nn.Conv2d) for layer in rest)
+            assert not rest
 
 
 def test_a_channel_far_from_zero_keeps_its_variance() -> None:
@@ -151,6 +240,11 @@ def test_what_no_kernel_fits_goes_layer_by_layer() -> None:
         nn.Conv2d(1, 8, 3, padding=1),
         nn.Conv2d(1, 16, 3, padding=1, stride=2),
         nn.Conv2d(3, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 5, padding=2),
+        nn.Conv2d(16, 16, 3, padding=1, stride=2),
+        nn.Conv2d(16, 24, 3, padding=1),
+        nn.Conv2d(24, 16, 3, padding=1),
+        nn.Conv2d(16, 16, (3, 5), padding=1),
     ):
         assert Body([layer]).stages == [layer]
 
@@ -293,7 +387,7 @@ def compiler(folder: Path, script: str) -> str:
         ('for last; do :; done; : | cc -x c -shared - -o "$last"', "cannot be loaded"),
         ("exit 0", "cannot be loaded"),
         ('for last; do :; done; echo rubbish > "$last"', "cannot be loaded"),
-        ('exec cc "$@" -Dpooled_with=plain_with', "does not compile"),
+        ('exec cc "$@" -Dpick_with=normalise_with', "does not compile"),
     ],
 )
 def test_without_a_compiler_training_is_pytorchs(
@@ -334,15 +428,28 @@ def test_without_a_place_for_what_is_compiled_training_is_pytorchs(
     assert "Not a directory" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("right", "mistaken"),
+    [
+        ("1.0f / 6;", "1.0f / 5;"),  # an activation
+        ("0.5f * (g0 + g2)", "0.4f * (g0 + g2)"),  # a convolution of many channels
+        ("+ log(sum)", "- log(sum)"),  # the loss
+        ("old2 * square[i] +", "square[i] +"),  # the optimiser
+    ],
+)
 def test_kernels_that_compute_wrongly_are_found_out(
+    right: str,
+    mistaken: str,
     fresh: Path,
     one_thread: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wrong = fresh / "fused.c"
-    wrong.write_text(kernels.SOURCE.read_text().replace("1.0f / 6;", "1.0f / 5;"))
-    monkeypatch.setattr(kernels, "SOURCE", wrong)
+    wrong = [fresh / source.name for source in kernels.SOURCES]
+    for source, copy in zip(kernels.SOURCES, wrong, strict=True):
+        copy.write_text(source.read_text().replace(right, mistaken))
+    assert [copy.read_text() for copy in wrong] != [s.read_text() for s in kernels.SOURCES]
+    monkeypatch.setattr(kernels, "SOURCES", tuple(wrong))
     assert jobs.kernels_here(STUDY, CPU) == "torch"
     assert "is wrong by" in capsys.readouterr().out
 
