@@ -209,7 +209,7 @@ def compiled(arm: Any, recipe: Any, dataset: Any) -> Step:
 
 
 def fused_kernels(arm: Any, recipe: Any, dataset: Any) -> Step:
-    """Our own kernels for what lies between convolutions; see bnorder/fused.py."""
+    """Our own kernels for the network; see bnorder/fused.py."""
     from bnorder.fused import fuse, require
 
     require()

@@ -1,11 +1,12 @@
 """How near to a core's peak the convolutions of the article's networks are, and what they cost.
 
-Sixteen channels in and out, two seeds packed, by PyTorch's own kernels, forwards and backwards (by
-inputs and by weights), beside a matrix product of as many multiplications and additions. They take
-turns, in one process of one thread; medians with quartiles.
+Sixteen channels in and out, two seeds packed, by PyTorch's own kernels and by ours, forwards and
+backwards (by inputs and by weights), beside a matrix product of as many multiplications and
+additions. They take turns, in one process of one thread; medians with quartiles.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tables
 
+from bnorder import kernels
 from bnorder.errors import exit_cleanly
 
 BATCH, SEEDS, WIDTH, TIMES = 128, 2, 16, 8  # TIMES: calls of a turn
@@ -33,8 +35,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    machine = tables.this_machine() | {"kernels": kernels.name()}
     rows = [row for size in (14, 7) for row in measured(size, arguments.rounds)]
-    tables.write(arguments.out, rows, tables.this_machine(), ["size", "pass"])
+    tables.write(arguments.out, rows, machine, ["size", "pass", "by"])
     for row in rows:
         print(", ".join(f"{k} {v}" for k, v in row.items()))
 
@@ -51,19 +54,22 @@ def measured(size: int, rounds: int) -> list[dict[str, Any]]:
             if turn:  # the first one warms up
                 seconds[name].append((time.perf_counter() - start) / TIMES)
     rows = []
-    for name, products in (("forward", 1), ("backward", 2)):
-        shares = [products * a / b for a, b in zip(seconds["product"], seconds[name], strict=True)]
+    for name, by in itertools.product(("forward", "backward"), ("torch", "fused")):
+        products, taken = 1 if name == "forward" else 2, seconds[f"{name} by {by}"]
+        shares = [products * a / b for a, b in zip(seconds["product"], taken, strict=True)]
         low, middle, high = statistics.quantiles(shares, n=4)
-        each = 1e6 * statistics.median(seconds[name]) / (BATCH * SEEDS)
-        row = {"size": size, "pass": name, "microseconds": round(each, 2)}
+        each = 1e6 * statistics.median(taken) / (BATCH * SEEDS)
+        row = {"size": size, "pass": name, "by": by, "microseconds": round(each, 2)}
         row |= {"share": round(middle, 3), "share_q1": round(low, 3), "share_q3": round(high, 3)}
         rows.append(row)
     return rows
 
 
 def passes(size: int) -> dict[str, Callable[[], object]]:
-    """A convolution's passes, and a matrix product as large as the forward one."""
+    """A convolution's passes by either kind of kernels, and a matrix product as large as one."""
     import torch
+
+    from bnorder.fused import Stage
 
     def images() -> Any:
         shape = (BATCH, SEEDS * WIDTH, size, size)
@@ -74,9 +80,23 @@ def passes(size: int) -> dict[str, Callable[[], object]]:
     rows = BATCH * SEEDS * size**2 * WIDTH**2 * 9 // 512**2
     left, right, out = torch.randn(rows, 512), torch.randn(512, 512), torch.empty(rows, 512)
     how = ([0], [1, 1], [1, 1], [1, 1], False, [0, 0], SEEDS, [True, True, False])
+    layer = torch.nn.Conv2d(SEEDS * WIDTH, SEEDS * WIDTH, 3, padding=1, groups=SEEDS, bias=False)
+    layer.to(memory_format=torch.channels_last)
+    ours, inputs = Stage([layer]), x.clone().requires_grad_()
+    y = ours(inputs)
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return ours(x)
+
+    def backward() -> object:
+        return torch.autograd.grad(y, (inputs, layer.weight), dy, retain_graph=True)
+
     return {
-        "forward": lambda: torch.conv2d(x, weight, padding=1, groups=SEEDS),
-        "backward": lambda: torch.ops.aten.convolution_backward(dy, x, weight, *how),
+        "forward by torch": lambda: torch.conv2d(x, weight, padding=1, groups=SEEDS),
+        "backward by torch": lambda: torch.ops.aten.convolution_backward(dy, x, weight, *how),
+        "forward by fused": forward,
+        "backward by fused": backward,
         "product": lambda: torch.mm(left, right, out=out),
     }
 

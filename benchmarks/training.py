@@ -5,25 +5,27 @@ with 0 or 1 workers, an eager model in the default layout, torch.optim.Adam, `lo
 step - in an environment as it comes.
 ours: one step of the trainer that a job takes - batch, forward, backward, optimiser - with as many
 seeds together as the study says, in the environment of a training job.
-floor: forward and backward of the same packed network on a fixed batch, and nothing else.
+floor: forward and backward of the same packed network on a fixed batch, and nothing else; in the
+process of ours, for two of them differ by where their memory happens to lie, and step by step.
 plain: as ours, but with PyTorch's own kernels (KERNELS=torch).
 ceiling: a matrix product as large as the multiplications and additions of forward and backward:
 what the core could do at most, were nothing ever read or written but in its cache.
 
-Each contestant is a process of its own with one thread. Within a round they take turns, so that a
-noisy machine is as noisy for each; reported are the median of the rounds' ratios and their
-quartiles.
+Each other contestant is a process of its own; all have one thread. Within a round they take turns,
+so that a noisy machine is as noisy for each, in an order of the round's own: after its turn a
+worker goes on with batches for the next one, and who comes then has to share memory with it.
+Reported are the median of the rounds' ratios and their quartiles.
 """
 
 import argparse
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,10 @@ from bnorder.errors import UserError, exit_cleanly
 
 BATCH = 128
 STEPS = 16  # of each contestant in a round: a worker has two batches ready before the first
-CONTESTANTS = ("ours", "floor", "plain", "ceiling", "tutorial_0", "tutorial_1")
+PROCESSES = {"ours": ("ours", "floor")} | {
+    name: (name,) for name in ("plain", "ceiling", "tutorial_0", "tutorial_1")
+}  # and who takes steps in each
+CONTESTANTS = [name for names in PROCESSES.values() for name in names]
 JOB_ENVIRONMENT = {  # as workflow/rules/train.smk sets it
     "MALLOC_MMAP_THRESHOLD_": "33554432",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -52,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.csv"))
     parser.add_argument("--data", type=Path, default=Path("results/data/mnist.pt"))
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--serve", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=PROCESSES, help=argparse.SUPPRESS)
     parser.add_argument("--arm", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -92,11 +97,12 @@ def measure_all(out: Path, data: Path, rounds: int) -> None:
 
 def measure(number: int, data: Path, rounds: int) -> dict[str, float]:
     """Median rates of the contestants for one arm, and our ratios with quartiles over rounds."""
-    workers = {name: start_worker(name, number, data) for name in CONTESTANTS}
+    workers = {process: start_worker(process, number, data) for process in PROCESSES}
     rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            rates[name].append(STEPS * BATCH * replicas(name) / turn(worker))
+    for number_of_round in range(rounds):
+        for process in random.Random(number_of_round).sample(list(PROCESSES), len(PROCESSES)):
+            for name, seconds in zip(PROCESSES[process], turn(workers[process]), strict=True):
+                rates[name].append(STEPS * BATCH * replicas(name) / seconds)
     for worker in workers.values():
         worker.communicate()
     row = {name: float(round(statistics.median(values))) for name, values in rates.items()}
@@ -119,8 +125,8 @@ def start_worker(name: str, number: int, data: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
 
-def turn(worker: "subprocess.Popen[str]") -> float:
-    """Seconds of one worker's turn."""
+def turn(worker: "subprocess.Popen[str]") -> list[float]:
+    """Seconds that each contestant of a process took in its turn."""
     assert worker.stdin
     assert worker.stdout
     worker.stdin.write("go\n")
@@ -128,36 +134,42 @@ def turn(worker: "subprocess.Popen[str]") -> float:
     line = worker.stdout.readline()
     if not line:
         raise UserError("a contestant stopped; what it said stands above")
-    return float(line)
+    return [float(seconds) for seconds in line.split()]
 
 
-def serve(name: str, number: int, data_file: Path) -> None:
+def serve(process: str, number: int, data_file: Path) -> None:
     """Take a turn for each line on standard input."""
     from bnorder import data
     from bnorder.study import load_study
 
     arm, dataset = arms()[number], data.load(data_file)
     recipe = load_study("studies/article.yaml").recipe
-    makers = {
-        "ours": our_step,
-        "floor": floor_step,
-        "plain": partial(our_step, own="torch"),
-        "ceiling": ceiling_step,
-    }
-    if name in makers:
-        step = makers[name](arm, recipe, dataset)
+    if process in ("ours", "plain"):
+        trainer = our_trainer(arm, recipe, dataset, "fused" if process == "ours" else "torch")
+        steps = [our_step(trainer)]
+        if process == "ours":
+            steps.append(floor_step(trainer))
+    elif process == "ceiling":
+        steps = [ceiling_step(arm, recipe, dataset)]
     else:
-        step = tutorial_step(arm, recipe, dataset, workers=int(name[-1]))
-    for _ in range(3):
-        step()
+        steps = [tutorial_step(arm, recipe, dataset, workers=int(process[-1]))]
+    take_turn(steps, 3)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        for _ in range(STEPS):
+        print(*take_turn(steps, STEPS), flush=True)
+
+
+def take_turn(steps: Sequence[Callable[[], None]], times: int) -> list[float]:
+    """Seconds of so many steps of each, one after the other."""
+    seconds = [0.0 for _ in steps]
+    for _ in range(times):
+        for number, step in enumerate(steps):
+            start = time.perf_counter()
             step()
-        print(time.perf_counter() - start, flush=True)
+            seconds[number] += time.perf_counter() - start
+    return seconds
 
 
-def our_trainer(arm: Any, recipe: Any, dataset: Any, own: str = "fused") -> Any:
+def our_trainer(arm: Any, recipe: Any, dataset: Any, own: str) -> Any:
     """The trainer of a job, with as many seeds as the study says."""
     import torch
 
@@ -172,12 +184,11 @@ def our_trainer(arm: Any, recipe: Any, dataset: Any, own: str = "fused") -> Any:
     return kind(arm, recipe, dataset, range(study.seeds_together), device)
 
 
-def our_step(arm: Any, recipe: Any, dataset: Any, own: str = "fused") -> Callable[[], None]:
+def our_step(trainer: Any) -> Callable[[], None]:
     import itertools
 
     from bnorder.training import Tally
 
-    trainer = our_trainer(arm, recipe, dataset, own)
     order, steps, tally = trainer._next_order(), itertools.count(), Tally()
 
     def step() -> None:
@@ -187,14 +198,11 @@ def our_step(arm: Any, recipe: Any, dataset: Any, own: str = "fused") -> Callabl
     return step
 
 
-def floor_step(arm: Any, recipe: Any, dataset: Any) -> Callable[[], None]:
-    from bnorder.training import cross_entropy
-
-    trainer = our_trainer(arm, recipe, dataset)
+def floor_step(trainer: Any) -> Callable[[], None]:
     images, labels = trainer.images.batch(trainer._next_order()[0])
 
     def step() -> None:
-        cross_entropy(trainer.network(images), labels).sum().backward()
+        trainer.losses(images, labels)[0].sum().backward()
         for parameter in trainer.network.parameters():
             parameter.grad = None
 
