@@ -169,7 +169,7 @@ def _compile(compiler: list[str], file: Path) -> None:
     """Make `file`; several jobs may do so at the same time."""
     with replacing(file) as partial:
         for native in ([NATIVE[0]], [NATIVE[1]], []):
-            files = [str(SOURCES[0]), "-o", str(partial), "-lm"]
+            files = [str(SOURCES[0]), "-lm", "-o", str(partial)]
             done = _run([*compiler, *FLAGS, *native, *files])
             if done.returncode == 0:
                 return
