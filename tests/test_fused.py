@@ -157,6 +157,17 @@ def test_a_channel_whose_gamma_is_negative_is_pooled_by_its_least() -> None:
     )
 
 
+def test_a_derivative_takes_running_statistics_for_given() -> None:
+    layers = [wide(1), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ELU()]
+    plain = nn.Sequential(*layers)
+    plain(torch.randn(8, 16, 6, 6))  # moves them
+    plain.eval()
+    ours, theirs = (torch.ones(8, 16, 6, 6).cumsum(3).requires_grad_() for _ in range(2))
+    Body(layers)(ours).square().sum().backward()
+    plain(theirs).square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("classes", [2, 5, 7, 10, 26])
 @pytest.mark.parametrize("images", [1, 2, 5, 16, 37])
 def test_classifier_and_loss_agree_with_float64(images: int, classes: int) -> None:
