@@ -35,23 +35,16 @@ TOLERANCE = 1e-4  # share of the true value; float32 leaves about a hundredth of
 class FusedTrainer(training.Trainer):
     """`Trainer`, whose network is fused, and its optimiser and batches with it."""
 
-    def __init__(
-        self,
-        arm: Arm,
-        recipe: Recipe,
-        dataset: Dataset,
-        seeds: Sequence[int],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, arm: Arm, recipe: Recipe, dataset: Dataset, *others: Any) -> None:
         unscaled = replace(recipe, scaling="unit")  # which looks at no pixel
-        super().__init__(arm, unscaled, dataset, seeds, device)
-        self.recipe, self.images = recipe, _placed(dataset, recipe, device)
+        super().__init__(arm, unscaled, dataset, *others)
+        self.recipe = recipe
         fuse(self.network)
         first = self.network.body[0]
         planar = isinstance(first, nn.Conv2d) and _reads_one_channel(first)
-        self.images = FusedImages(**vars(self.images), planar=planar)
-        if self.recipe.optimiser == "adam":
-            self.optimiser = FusedAdam(list(self.network.parameters()), self.recipe.weight_decay)
+        self.images = FusedImages(**vars(_placed(dataset, recipe, self.device)), planar=planar)
+        if recipe.optimiser == "adam":
+            self.optimiser = FusedAdam(list(self.network.parameters()), recipe.weight_decay)
 
     def losses(
         self, images: torch.Tensor, labels: torch.Tensor
@@ -248,17 +241,26 @@ class FusedNetwork:
     """`Network.forward`."""
 
     def __init__(self, network: Network) -> None:
-        self.body, self.weight, self.bias = Body(network.body), network.weight, network.bias
+        self.body, self.weight, self.bias = self.fused(network.body), network.weight, network.bias
         self.global_average = network.global_average
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         features = self.body(images)
         if self.global_average:
             features = features.mean((2, 3), keepdim=True)
-        replicas = len(self.weight)
-        if features.shape[1] % (replicas * LANES):
-            features = features.reshape(len(images), replicas, -1).transpose(0, 1)
-            return torch.baddbmm(self.bias, features, self.weight.transpose(1, 2))
+        if self.suits(features):
+            return self.classify(features)
+        features = features.reshape(len(images), len(self.weight), -1).transpose(0, 1)
+        return torch.baddbmm(self.bias, features, self.weight.transpose(1, 2))
+
+    def fused(self, layers: Iterable[nn.Module]) -> "Body":
+        return Body(layers)
+
+    def suits(self, features: torch.Tensor) -> bool:
+        """Whether each replica's channels are whole vectors."""
+        return features.shape[1] % (len(self.weight) * LANES) == 0
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = Classify.apply(features, self.weight, self.bias)
         return logits
 
@@ -419,8 +421,7 @@ class Stage(Layers):
             return x
         x = self.laid_out(x)
         if torch.is_inference_mode_enabled():
-            group, tile = self.group(x)
-            return self.forward(x, group, self.norm(tile), keeps=False)[0]
+            return self.forward(x, *self.told(x), keeps=False)[0]
         parameters: list[torch.Tensor | None] = []
         for part in (self.convolution, self.batch_norm):
             parameters += [None, None] if part is None else [part.weight, part.bias]
@@ -442,8 +443,8 @@ class Stage(Layers):
             return min(height, width) > 1 or not self.pools
         return not self.pools and height * width * channels % math.lcm(channels, LANES) == 0
 
-    def group(self, x: torch.Tensor) -> tuple[Group, int]:
-        """What fused.c is told of x (n, channels, height, width), and the pixels in a vector.
+    def told(self, x: torch.Tensor) -> tuple[Group, BatchNorm | None]:
+        """What fused.c is told of the layers, and of x (n, channels, height, width).
 
         Fewer channels than fill a vector: several pixels pass for one of as many channels.
         """
@@ -458,10 +459,10 @@ class Stage(Layers):
         if tile > 1:
             height, width, channels = height * width // tile, 1, channels * tile
         shape = (images, height, width, channels)
-        return Group(*shape, *convolved, self.pools, self.act1, self.act2), tile
+        return Group(*shape, *convolved, self.pools, self.act1, self.act2), self.norm(tile)
 
     def norm(self, tile: int) -> BatchNorm | None:
-        """What fused.c is told of batch norm."""
+        """What fused.c is told of batch norm. tile: pixels that pass for one."""
         layer = self.batch_norm
         if layer is None:
             return None
@@ -487,7 +488,7 @@ class Stage(Layers):
         if self.pools and keeps:
             where = torch.empty_like(y, dtype=torch.uint8)
         stats = torch.empty(4 * group.channels)
-        weight, bias = (None, None) if layer is None else (_weight(layer), layer.bias)
+        weight, bias = (None, None) if layer is None else (_as_read(layer.weight), layer.bias)
         tensors = (x, weight, bias, u, stats, y, largest, where, _scratch(group))
         kernels.library().forward(_pointer(group), _pointer(norm), *map(_address, tensors))
         return y, (None if norm is None else u, stats, largest, where)
@@ -498,26 +499,25 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, stage: Stage, x: torch.Tensor, *_parameters: torch.Tensor | None
+        ctx: Any, stage: Stage, x: torch.Tensor, *parameters: torch.Tensor | None
     ) -> torch.Tensor:
         """y of x; the parameters, which the stage has, are named so that they get gradients."""
-        ctx.stage, (ctx.group, ctx.tile) = stage, stage.group(x)
-        ctx.norm = stage.norm(ctx.tile)
+        ctx.stage, ctx.shape, (ctx.group, ctx.norm) = stage, x.shape, stage.told(x)
         y, kept = stage.forward(x, ctx.group, ctx.norm, keeps=True)
-        ctx.shape = x.shape
-        ctx.save_for_backward(None if stage.convolution is None else x, y, *kept)
+        read_again = (None, None) if stage.convolution is None else (x, parameters[0])
+        ctx.save_for_backward(*read_again, y, *kept)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, y, u, stats, largest, where = ctx.saved_tensors
+        x, weight, y, u, stats, largest, where = ctx.saved_tensors
         layer, batch_norm = ctx.stage.convolution, ctx.stage.batch_norm
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         dx = _empty(ctx.shape) if ctx.needs_input_grad[1] else None
-        weight = dweight = dbias = dgamma = dbeta = None
+        dweight = dbias = dgamma = dbeta = None
         if layer is not None:
-            weight, dbias = _weight(layer), torch.empty(layer.out_channels)
+            weight, dbias = _as_read(weight), torch.empty(layer.out_channels)
             dweight = torch.empty_like(weight)
         if batch_norm is not None:
             dgamma, dbeta = torch.empty(2, batch_norm.num_features)
@@ -539,9 +539,9 @@ def _is_planar(images: torch.Tensor) -> bool:
     return images.is_contiguous() and not images.is_contiguous(memory_format=torch.channels_last)
 
 
-def _weight(layer: nn.Conv2d) -> torch.Tensor:
+def _as_read(weight: torch.Tensor) -> torch.Tensor:
     """A convolution's weight as fused.c reads it, channels last."""
-    return layer.weight.detach().contiguous(memory_format=torch.channels_last)
+    return weight.detach().contiguous(memory_format=torch.channels_last)
 
 
 def _scratch(group: Group) -> torch.Tensor:

@@ -6,7 +6,7 @@ derivative of its own. Parameters, buffers and states stay the network's own.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -167,20 +167,13 @@ def fuse(network: Network) -> None:
     network.forward = Fused(network)  # type: ignore[method-assign]
 
 
-class Fused:
+class Fused(fused.FusedNetwork):
     """`Network.forward`."""
 
-    def __init__(self, network: Network) -> None:
-        self.body, self.weight, self.bias = Body(network.body), network.weight, network.bias
-        self.global_average = network.global_average
+    def fused(self, layers: Iterable[nn.Module]) -> "Body":
+        return Body(layers)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.body(images)
-        if self.global_average:
-            features = features.mean((2, 3), keepdim=True)
-        if not self.suits(features):
-            features = features.reshape(len(images), len(self.weight), -1).transpose(0, 1)
-            return torch.baddbmm(self.bias, features, self.weight.transpose(1, 2))
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = Classify.apply(features, self.weight, self.bias)
         return logits
 

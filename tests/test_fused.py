@@ -157,6 +157,15 @@ def test_a_channel_whose_gamma_is_negative_is_pooled_by_its_least() -> None:
     )
 
 
+def test_a_weight_that_was_changed_before_its_derivative_is_noticed() -> None:
+    layer = wide(1)
+    y = Body([layer])(torch.randn(2, 16, 4, 4, requires_grad=True)).sum()
+    with torch.no_grad():
+        layer.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
 def test_a_derivative_takes_running_statistics_for_given() -> None:
     layers = [wide(1), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.ELU()]
     plain = nn.Sequential(*layers)
